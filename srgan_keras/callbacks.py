@@ -1,0 +1,188 @@
+"""What a training run leaves in its folder while it trains: logs, curves, pictures, checkpoints."""
+
+import csv
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from data_prep.pictures import write_png
+from srgan_keras import pixels
+
+CHECKPOINT = "checkpoints/latest.weights.h5"
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state of training, and the generator on its own.
+
+    `checkpoints/latest.weights.h5` holds both networks and both optimizers, the step among them;
+    `generator.keras` is the generator. A file is replaced only when its successor is complete.
+
+    Args:
+        run: path of the run folder.
+        minutes: float, save at the first step after so many minutes, and at the end.
+    """
+
+    def __init__(self, run, minutes=10.0):
+        super().__init__()
+        self.run = Path(run)
+        self.seconds = 60 * minutes
+
+    def on_train_begin(self, logs=None):
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self.saved_at >= self.seconds:
+            self.save()
+
+    def on_train_end(self, logs=None):
+        self.save()
+
+    def save(self):
+        """Saves now."""
+        replace(self.run / CHECKPOINT, self.model.save_weights)
+        replace(self.run / "generator.keras", self.model.generator.save)
+        self.saved_at = time.monotonic()
+
+
+class SamplePictures(keras.callbacks.Callback):
+    """Writes LR, SR and HR side by side, pixel by pixel, one pair a row.
+
+    LR is enlarged by repeating its pixels. The first picture, `samples/epoch-0000.png`, is what
+    the untrained generator makes.
+
+    Args:
+        run: path of the run folder.
+        pairs: `(lr, hr)` as `data.sample_pairs` gives them.
+        recipe: `Recipe`.
+    """
+
+    def __init__(self, run, pairs, recipe):
+        super().__init__()
+        self.folder = Path(run) / "samples"
+        self.lr, self.hr = pairs
+        self.recipe = recipe
+
+    def on_train_begin(self, logs=None):
+        if not self.folder.exists():
+            self.write(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        last = epoch + 1 == self.params["epochs"]
+        if last or (epoch + 1) % self.recipe.sample_every == 0:
+            self.write(epoch + 1)
+
+    def write(self, epoch):
+        """Writes the picture of this epoch."""
+        rows = []
+        for lr, hr in zip(self.lr, self.hr, strict=True):
+            sr = self.model.generator(lr[None], training=False)[0]
+            lr = np.asarray(pixels.to_8bit(lr, self.recipe.lr_range))
+            lr = lr.repeat(self.recipe.scale, axis=0).repeat(self.recipe.scale, axis=1)
+            rows.append(np.hstack([lr, pixels.to_8bit(sr), pixels.to_8bit(hr)]))
+        write_png(self.folder / f"epoch-{epoch:04d}.png", np.vstack(rows))
+
+
+class LossCurves(keras.callbacks.Callback):
+    """Draws the columns of `log.csv` over the epochs into `losses.png`, at every epoch's end.
+
+    Args:
+        run: path of the run folder.
+    """
+
+    def __init__(self, run):
+        super().__init__()
+        self.run = Path(run)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with open(self.run / "log.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        epochs = [int(row["epoch"]) + 1 for row in rows]
+        panels = {
+            "content loss": ["content_loss"],
+            "adversarial and discriminator loss": ["adversarial_loss", "discriminator_loss"],
+            "discriminator's output": ["d_hr", "d_sr"],
+            "PSNR, dB": ["psnr"],
+        }
+        figure = Figure(figsize=(10, 7), layout="constrained")
+        for axes, (title, columns) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+            for column in columns:
+                axes.plot(epochs, [float(row[column]) for row in rows], ".-", label=column)
+            axes.set(title=title, xlabel="epoch")
+            if len(columns) > 1:
+                axes.legend()
+        replace(self.run / "losses.png", figure.savefig)
+
+
+class TensorBoardLogs(keras.callbacks.Callback):
+    """Writes every log as a TensorBoard scalar, one point an epoch.
+
+    Keras' own callback needs the tensorboard package merely to write; this one needs TensorFlow.
+
+    Args:
+        run: path of the run folder; the event files go into `tensorboard/`.
+    """
+
+    def __init__(self, run):
+        super().__init__()
+        self.folder = str(Path(run) / "tensorboard")
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(self.folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        metadata = tf.compat.v1.SummaryMetadata()
+        metadata.plugin_data.plugin_name = "scalars"
+        with self.writer.as_default(step=epoch + 1):
+            for name, value in logs.items():
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
+        self.writer.flush()
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the current step at Ctrl-C or SIGTERM; a second Ctrl-C ends it at once.
+
+    `stopped` says whether it did.
+    """
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    stopped = False
+
+    def on_train_begin(self, logs=None):
+        # Python lets only the main thread handle signals.
+        if threading.current_thread() is threading.main_thread():
+            self.previous = {number: signal.signal(number, self.stop) for number in self.signals}
+
+    def on_train_end(self, logs=None):
+        for number, handler in getattr(self, "previous", {}).items():
+            signal.signal(number, handler)
+
+    def stop(self, number, frame):
+        """The signal handler."""
+        if self.stopped:
+            raise KeyboardInterrupt
+        print("\nStopping after this step. Ctrl-C again stops at once, without a checkpoint.")
+        self.stopped = True
+        self.model.stop_training = True
+
+
+def replace(path, save):
+    """Lets `save` write a file beside `path` and moves it there when it is complete.
+
+    Args:
+        path: `pathlib.Path` of the file; its folder is made.
+        save: function of a path. The temporary file ends as `path` does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    save(unfinished)
+    os.replace(unfinished, path)

@@ -1,0 +1,173 @@
+"""SRGAN: generator and discriminator combined into the two-output model of the tutorial, and the
+training step.
+
+Paths, command lines, distribution strategies and pictures on disk belong to others.
+"""
+
+import keras
+from keras import layers, losses, metrics, ops
+
+from srgan_keras.metrics import PSNR
+
+
+class SRGAN(keras.Model):
+    """The GAN of the tutorial (001): LR in, the generated picture and the discriminator's word out.
+
+    Compiled with one loss for each output, as in the tutorial, and trained with `fit` on batches
+    `(lr, hr)`:
+
+    ```python
+    gan = SRGAN(build_generator(), build_discriminator())
+    gan.compile(
+        optimizer=Adam(1e-4),
+        discriminator_optimizer=Adam(1e-4),
+        loss=[VGGLoss("block5_conv4"), BinaryCrossentropy()],
+        loss_weights=[1.0, 1e-3],
+    )
+    gan.fit(batches)
+    ```
+
+    Logs: `loss` (the generator's, weighted), `content_loss`, `adversarial_loss`,
+    `discriminator_loss`, `d_hr` and `d_sr` (the discriminator's mean output on photographs and on
+    generated pictures), `psnr`.
+
+    Args:
+        generator: model from `(batch, h, w, 3)` to `(batch, scale * h, scale * w, 3)`.
+        discriminator: model from those pictures to `(batch, 1)` in [0, 1].
+        label_noise: labels are 1 - U(0, label_noise) for photographs and U(0, label_noise) for
+            generated pictures; the tutorial uses 0.2.
+        seed: int, seed of that noise.
+    """
+
+    def __init__(self, generator, discriminator, *, label_noise=0.2, seed=0, name="srgan"):
+        lr = generator.input
+        sr = generator(lr)
+        # The outputs' names are the names of their losses in Keras' logs.
+        outputs = [
+            layers.Identity(name="content")(sr),
+            layers.Identity(name="adversarial")(discriminator(sr)),
+        ]
+        super().__init__(inputs=lr, outputs=outputs, name=name)
+        self.generator = generator
+        self.discriminator = discriminator
+        self.label_noise = label_noise
+        self.seed = seed
+        self.discriminator_loss_tracker = metrics.Mean(name="discriminator_loss")
+        self.d_hr_tracker = metrics.Mean(name="d_hr")
+        self.d_sr_tracker = metrics.Mean(name="d_sr")
+        self.psnr_tracker = PSNR(name="psnr")
+
+    def compile(self, *, discriminator_optimizer, **kwargs):
+        """As `keras.Model.compile`, with a second optimizer, for the discriminator.
+
+        Args:
+            discriminator_optimizer: a Keras optimizer; not the generator's.
+            **kwargs: `optimizer` (the generator's), `loss` (content and adversarial),
+                `loss_weights` and whatever else Keras takes.
+        """
+        super().compile(**kwargs)
+        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
+        self.discriminator_loss = losses.BinaryCrossentropy()
+        # Built here because Keras skips the state of an unbuilt optimizer when it loads weights.
+        self.optimizer.build(self.generator.trainable_variables)
+        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The generator's loss: content against the photograph, adversarial against the label 1.
+
+        Args:
+            x: not used.
+            y: the photographs, `(batch, scale * h, scale * w, 3)` float32 in [-1, 1].
+            y_pred: the generated pictures and the discriminator's word on them.
+            sample_weight: None.
+            training: not used.
+
+        Returns:
+            the weighted sum, a float32 scalar (divided by the number of replicas, as Keras does).
+        """
+        labels = ops.ones_like(y_pred[1])
+        return super().compute_loss(x, [y, labels], y_pred, sample_weight, training)
+
+    def train_step(self, data):
+        """One step: the discriminator on photographs and generated pictures, then the generator.
+
+        The generated pictures are made once and serve both. Both networks normalise with the
+        batch's own statistics throughout (`training=True`).
+
+        Args:
+            data: `(lr, hr)`, `(batch, h, w, 3)` and `(batch, scale * h, scale * w, 3)` float32.
+
+        Returns:
+            dict of logs.
+        """
+        import tensorflow as tf  # Here, so that everything else runs on Keras' other backends.
+
+        lr, hr = data
+        with tf.GradientTape() as tape:
+            sr = self.generator(lr, training=True)
+            with tape.stop_recording():
+                self.train_discriminator(hr, sr)
+            loss = self.compute_loss(lr, hr, [sr, self.discriminator(sr, training=True)])
+        variables = self.generator.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+
+        self.psnr_tracker.update_state(hr, sr)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss * replicas)
+        return self.get_metrics_result()
+
+    def train_discriminator(self, hr, sr):
+        """One discriminator update: photographs towards 1, generated pictures towards 0."""
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            d_hr = self.discriminator(hr, training=True)
+            d_sr = self.discriminator(sr, training=True)
+            noise_hr, noise_sr = self.draw_label_noise(ops.shape(hr)[0])
+            labels = ops.concatenate([1.0 - noise_hr, noise_sr], axis=0)
+            predictions = ops.concatenate([d_hr, d_sr], axis=0)
+            loss = self.discriminator_loss(labels, predictions)
+        variables = self.discriminator.trainable_variables
+        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+
+        self.d_hr_tracker.update_state(d_hr)
+        self.d_sr_tracker.update_state(d_sr)
+        self.discriminator_loss_tracker.update_state(
+            losses.binary_crossentropy(labels, predictions)
+        )
+
+    def draw_label_noise(self, batch_size):
+        """Draws U(0, label_noise) for this replica's photographs and generated pictures.
+
+        The draw depends on the seed and the step alone: a resumed run repeats an uninterrupted
+        one, and replicas share out what one device would draw for the whole batch.
+
+        Returns:
+            two `(batch_size, 1)` float32 tensors.
+        """
+        import tensorflow as tf
+
+        replica = tf.distribute.get_replica_context()
+        seed = [self.seed, ops.cast(self.optimizer.iterations, "int32")]
+        shape = (2, replica.num_replicas_in_sync * batch_size, 1)
+        noise = tf.random.stateless_uniform(shape, seed, 0.0, self.label_noise)
+        first = replica.replica_id_in_sync_group * batch_size
+        return tf.unstack(noise[:, first : first + batch_size])
+
+    def test_step(self, data):
+        """Content loss, adversarial loss and PSNR with the networks as they are at inference.
+
+        Args:
+            data: `(lr, hr)` as in `train_step`.
+
+        Returns:
+            dict of logs; those of the discriminator's training are left out.
+        """
+        lr, hr = data
+        sr, d_sr = self(lr, training=False)
+        self.compute_loss(lr, hr, [sr, d_sr])
+        self.psnr_tracker.update_state(hr, sr)
+        logs = self.get_metrics_result()
+        return {name: logs[name] for name in ("content_loss", "adversarial_loss", "psnr")}

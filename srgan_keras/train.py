@@ -1,0 +1,409 @@
+"""Trains an SRGAN.
+
+    python -m srgan_keras.train                    a demonstration on the photographs that ship
+    python -m srgan_keras.train --data crops/      the tutorial's recipe on your crops
+    python -m srgan_keras.train --resume RUN       goes on where a run stopped
+
+This module wires the others together: recipe -> networks, losses, batches -> `SRGAN.fit` -> a run
+folder.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import shlex
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from keras.losses import BinaryCrossentropy, MeanSquaredError
+from keras.optimizers import Adam
+from keras.optimizers.schedules import PiecewiseConstantDecay
+
+from data_prep import cli
+from srgan_keras import callbacks, data
+from srgan_keras.distribution import STRATEGIES, choose_strategy, describe_devices, use_xla
+from srgan_keras.export import export
+from srgan_keras.gan import SRGAN
+from srgan_keras.losses import WEIGHTS_VARIABLE, VGGLoss, VGGWeightsError
+from srgan_keras.memory import training_memory
+from srgan_keras.models import build_discriminator, build_generator
+from srgan_keras.recipes import RECIPES, Recipe, get_recipe
+
+SAMPLE_IMAGES = Path(__file__).with_name("sample_images")
+SAMPLES_SHOWN = 4
+
+
+def build_content_loss(recipe, vgg_weights="imagenet"):
+    """Builds the recipe's content loss.
+
+    Args:
+        recipe: `Recipe`.
+        vgg_weights: as `VGGLoss` takes them.
+    """
+    if recipe.content_loss == "mse":
+        return MeanSquaredError(name="mse")
+    return VGGLoss(
+        recipe.content_loss, vgg_weights, recipe.vgg_preprocessing, recipe.vgg_feature_scale
+    )
+
+
+def build_gan(recipe, content_loss, jit_compile=False):
+    """Builds the recipe's networks and compiles them into an `SRGAN`.
+
+    Args:
+        recipe: `Recipe`.
+        content_loss: a Keras loss, from `build_content_loss`.
+        jit_compile: whether XLA compiles the training step.
+    """
+
+    def optimizer():
+        rate, drop = recipe.learning_rate, recipe.learning_rate_drop_step
+        if drop:
+            rate = PiecewiseConstantDecay([drop - 1], [rate, rate / 10])
+        return Adam(rate, recipe.beta_1, recipe.beta_2, recipe.epsilon)
+
+    keras.utils.set_random_seed(recipe.seed)
+    generator = build_generator(
+        scale=recipe.scale,
+        filters=recipe.filters,
+        residual_blocks=recipe.residual_blocks,
+        upsampling=recipe.upsampling,
+        batch_norm_momentum=recipe.batch_norm_momentum,
+    )
+    discriminator = build_discriminator(
+        image_size=recipe.crop_size,
+        filters=recipe.discriminator_filters,
+        dense_units=recipe.dense_units,
+        head=recipe.discriminator_head,
+        batch_norm_momentum=recipe.batch_norm_momentum,
+    )
+    gan = SRGAN(generator, discriminator, label_noise=recipe.label_noise, seed=recipe.seed)
+    gan.compile(
+        optimizer=optimizer(),
+        discriminator_optimizer=optimizer(),
+        loss=[content_loss, BinaryCrossentropy()],
+        loss_weights=[recipe.content_weight, recipe.adversarial_weight],
+        jit_compile=jit_compile,
+    )
+    return gan
+
+
+def train(
+    recipe,
+    data_folder,
+    run,
+    *,
+    resume=False,
+    strategy="auto",
+    vgg_weights="imagenet",
+    checkpoint_minutes=10.0,
+    check_memory=True,
+):
+    """Trains a recipe on a folder of crops and leaves everything in a run folder.
+
+    Args:
+        recipe: `Recipe`.
+        data_folder: folder of crops. With subfolders `train` and `test`, as `data_prep` writes
+            them, the sample pictures come from `test`.
+        run: run folder; new or empty unless `resume`.
+        resume: go on from the checkpoint in `run`.
+        strategy: a name that `choose_strategy` knows.
+        vgg_weights: as `VGGLoss` takes them.
+        checkpoint_minutes: minutes between two checkpoints.
+        check_memory: refuse to start on a CPU that has less memory than training needs.
+
+    Returns:
+        bool: whether training came to its end (it did not if a signal stopped it).
+
+    Raises:
+        cli.UserError: if data, run folder, devices or memory do not allow it.
+        VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
+    """
+    data_folder, run = Path(data_folder), Path(run)
+    crops = data.list_crops(data.split_folder(data_folder, "train"), recipe.crop_size)
+    test_folder = data.split_folder(data_folder, "test")
+    samples = data.list_crops(test_folder, recipe.crop_size) if test_folder else crops
+    if not resume and run.exists() and any(run.iterdir()):
+        raise cli.UserError(
+            f"{run} is not empty. Go on with the run in it by --resume {run}, or choose another "
+            "folder by --run."
+        )
+
+    scope = choose_strategy(strategy)
+    replicas = scope.num_replicas_in_sync
+    if recipe.batch_size % replicas:
+        raise cli.UserError(
+            f"A batch of {recipe.batch_size} does not divide between {replicas} devices. Set "
+            f"--batch-size to a multiple of {replicas}, or --strategy default."
+        )
+    with scope.scope():
+        content_loss = build_content_loss(recipe, vgg_weights)
+        gan = build_gan(recipe, content_loss, jit_compile=use_xla())
+
+    steps_per_epoch = recipe.steps_per_epoch or max(1, len(crops) // recipe.batch_size)
+    print_plan(recipe, gan, crops, samples, steps_per_epoch, scope)
+    check_fit(gan, content_loss, recipe, replicas, check_memory)
+    if resume:
+        gan.load_weights(run / callbacks.CHECKPOINT)
+    step, last_step = int(gan.optimizer.iterations), recipe.epochs * steps_per_epoch
+    write_settings(run, recipe, data_folder, vgg_weights, scope)
+
+    signals = callbacks.StopOnSignal()
+    reports = [
+        keras.callbacks.CSVLogger(run / "log.csv", append=True),
+        callbacks.TensorBoardLogs(run),
+        callbacks.LossCurves(run),
+        callbacks.SamplePictures(run, data.sample_pairs(samples[:SAMPLES_SHOWN], recipe), recipe),
+        callbacks.Checkpoint(run, checkpoint_minutes),
+        signals,
+    ]
+    print(f"Run folder: {run}" + (f", from step {step}" if resume else ""), flush=True)
+    started = time.monotonic()
+    try:
+        while step < last_step and not signals.stopped:
+            epoch, done = divmod(step, steps_per_epoch)
+            gan.fit(
+                data.training_batches(crops, recipe, first_batch=step),
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else recipe.epochs,
+                steps_per_epoch=steps_per_epoch - done,
+                shuffle=False,
+                callbacks=reports,
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+            step = int(gan.optimizer.iterations)
+    except tf.errors.ResourceExhaustedError as error:
+        raise cli.UserError(
+            f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
+            "--crop-size."
+        ) from error
+    except tf.errors.InvalidArgumentError as error:
+        broken = data.first_unreadable(crops)
+        if broken is None:
+            raise
+        raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.") from error
+
+    print(f"{step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
+    if signals.stopped:
+        return False
+    callbacks.replace(run / "discriminator.keras", gan.discriminator.save)
+    export(gan.generator, run / "saved_model", recipe.lr_range)
+    return True
+
+
+def print_plan(recipe, gan, crops, samples, steps_per_epoch, strategy):
+    """Prints what is going to be trained, on what, and with what."""
+    settings = dataclasses.asdict(recipe)
+    print(f"Recipe {settings.pop('name')}:")
+    lines = textwrap.wrap(
+        "  ".join(f"{name}={value}" for name, value in settings.items()), 96, break_on_hyphens=False
+    )
+    print(textwrap.indent("\n".join(lines), "  "))
+    print(f"Devices: {describe_devices(strategy)}")
+    print(
+        f"Parameters: generator {gan.generator.count_params():,}, "
+        f"discriminator {gan.discriminator.count_params():,}"
+    )
+    print(
+        f"Data: {len(crops)} crops for training, {len(samples)} for sample pictures; "
+        f"{steps_per_epoch} steps an epoch, {recipe.epochs * steps_per_epoch:,} in all"
+    )
+
+
+def check_fit(gan, content_loss, recipe, replicas, check_memory):
+    """Says how much memory training needs; on a CPU, refuses to start with less."""
+    weights, outputs = training_memory(
+        gan, content_loss, recipe.crop_size, recipe.batch_size // replicas
+    )
+    need, have = weights + outputs, machine_memory()
+    print(
+        f"Memory: about {gigabytes(need)} on each device ({gigabytes(weights)} for weights, "
+        f"gradients and moments, {gigabytes(outputs)} for layers' outputs)"
+        + (f"; this machine has {gigabytes(have)}" if have else "")
+    )
+    if check_memory and have and need > have and not tf.config.list_logical_devices("GPU"):
+        fitting = max(0, int((have - weights) / (outputs / recipe.batch_size)))
+        raise cli.UserError(
+            f"Training needs about {gigabytes(need)} of memory and this machine has "
+            f"{gigabytes(have)}. "
+            + (f"Set --batch-size {fitting} or less" if fitting else "Set a smaller --crop-size")
+            + ", or --no-check-memory to try all the same."
+        )
+
+
+def gigabytes(count):
+    return f"{count / 1e9:.1f} GB"
+
+
+def machine_memory():
+    """Returns the bytes of memory this machine has, or None where Python cannot tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def peak_memory():
+    """Returns in words the most memory that this process, or its first GPU, has held."""
+    if tf.config.list_logical_devices("GPU"):
+        return f"{gigabytes(tf.config.experimental.get_memory_info('GPU:0')['peak'])} on GPU:0"
+    try:
+        import resource
+    except ImportError:  # Windows has no such module.
+        return "not known"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return gigabytes(peak if sys.platform == "darwin" else 1024 * peak)
+
+
+def write_settings(run, recipe, data_folder, vgg_weights, strategy):
+    """Writes `recipe.json`: all that it takes to run the same training again."""
+    settings = {
+        "recipe": dataclasses.asdict(recipe),
+        "data": str(data_folder.resolve()),
+        "vgg_weights": vgg_weights,
+        "devices": describe_devices(strategy),
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+    text = json.dumps(settings, indent=2) + "\n"
+    callbacks.replace(run / "recipe.json", lambda path: path.write_text(text))
+
+
+def main(argv=None):
+    """The command line; see the module's docstring."""
+    args = parse_arguments(argv)
+    changes = {
+        field.name: getattr(args, field.name)
+        for field in dataclasses.fields(Recipe)
+        if hasattr(args, field.name)
+    }
+    vgg_weights = args.vgg_weights or os.environ.get(WEIGHTS_VARIABLE)
+    if args.resume:
+        recipe, data_folder, run, saved_weights = read_run(args, changes)
+        vgg_weights = vgg_weights or saved_weights
+    else:
+        demonstration = args.data is None and args.recipe in (None, "demo")
+        recipe = get_recipe(args.recipe or ("demo" if demonstration else "tutorial"), **changes)
+        if args.data is None and not demonstration:
+            raise cli.UserError(
+                f"The recipe {recipe.name} needs crops: --data FOLDER. Make them with "
+                "python -m data_prep.coco or python -m data_prep.folder."
+            )
+        if demonstration and not vgg_weights:
+            recipe = without_vgg_if_offline(recipe)
+        data_folder = args.data or SAMPLE_IMAGES
+        run = args.run or Path("runs", time.strftime(f"{recipe.name}-%Y%m%d-%H%M%S"))
+
+    finished = train(
+        recipe,
+        data_folder,
+        run,
+        resume=args.resume is not None,
+        strategy=args.strategy,
+        vgg_weights=vgg_weights or "imagenet",
+        checkpoint_minutes=args.checkpoint_minutes,
+        check_memory=args.check_memory,
+    )
+    if not finished:
+        print(f"Stopped, with a checkpoint. Go on: python -m srgan_keras.train --resume {run}")
+        return 130
+    photo = "PHOTO" if data_folder != SAMPLE_IMAGES else next(SAMPLE_IMAGES.glob("test/*"))
+    print(f"Pictures: {run / 'samples'}; curves: {run / 'losses.png'}")
+    print("Upscale a picture with the result:")
+    print(f"  python -m srgan_keras.upscale {shlex.quote(str(photo))} --model {run} --out upscaled")
+    return 0
+
+
+def parse_arguments(argv):
+    """Parses the command line; recipe fields that are not given are left out."""
+    parser = cli.Parser(
+        prog="python -m srgan_keras.train",
+        description="Trains an SRGAN. Without arguments: a short demonstration on the photographs "
+        "that ship with the package.",
+    )
+    parser.add_argument("--recipe", help=f"{', '.join(RECIPES)}; tutorial if --data is given")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of crops")
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="run folder; default: in runs/")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on where this run stopped")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
+    parser.add_argument(
+        "--vgg-weights",
+        metavar="FILE",
+        help=f"file of VGG19 weights without top, or imagenet to download them; default: "
+        f"${WEIGHTS_VARIABLE}, or else imagenet",
+    )
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, default=10.0, help="minutes between checkpoints"
+    )
+    parser.add_argument(
+        "--check-memory",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="refuse to start with too little memory",
+    )
+    settings = parser.add_argument_group("settings of the recipe (tutorial's value)")
+    for field in dataclasses.fields(Recipe):
+        if field.name == "name":
+            continue
+        kind = (
+            {"action": argparse.BooleanOptionalAction}
+            if field.type is bool
+            else {"type": field.type, "metavar": field.type.__name__.upper()}
+        )
+        settings.add_argument(
+            "--" + field.name.replace("_", "-"),
+            default=argparse.SUPPRESS,
+            help=f"{field.metadata['help']} ({field.default})",
+            **kind,
+        )
+    return parser.parse_args(argv)
+
+
+def read_run(args, changes):
+    """Reads what `--resume` goes on with from the run's `recipe.json`.
+
+    Returns:
+        (recipe, data folder, run folder, VGG19 weights).
+
+    Raises:
+        cli.UserError: if there is no run with a checkpoint, or the command changes more than may
+            change on the way.
+    """
+    run = args.resume
+    for name in ("recipe.json", callbacks.CHECKPOINT):
+        if not (run / name).is_file():
+            raise cli.UserError(f"{run} cannot be resumed: there is no {run / name}.")
+    changeable = {"epochs", "sample_every"}
+    refused = [name for name in changes if name not in changeable]
+    refused += [name for name in ("recipe", "run") if getattr(args, name)]
+    if refused:
+        raise cli.UserError(
+            f"--resume keeps the run's own settings; only {', '.join(sorted(changeable))} and data "
+            f"can change. Received: {', '.join(refused)}"
+        )
+    settings = json.loads((run / "recipe.json").read_text())
+    recipe = dataclasses.replace(Recipe(**settings["recipe"]), **changes)
+    return recipe, args.data or Path(settings["data"]), run, settings["vgg_weights"]
+
+
+def without_vgg_if_offline(recipe):
+    """Returns the recipe, with pixel MSE as content loss if VGG19's weights cannot be had."""
+    try:
+        build_content_loss(recipe)
+    except VGGWeightsError as error:
+        print(f"{error}\nThe demonstration goes on with pixel MSE as its content loss.")
+        return dataclasses.replace(recipe, content_loss="mse")
+    return recipe
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,165 @@
+"""Enlarges photographs with an exported SavedModel.
+
+    python -m srgan_keras.upscale PHOTO... --model RUN_OR_SAVEDMODEL --out FOLDER
+
+Knows no model code: the SavedModel says how it scales. Opening photographs belongs to `data_prep`.
+"""
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from data_prep import cli
+from data_prep.pictures import PictureError, list_pictures, open_picture, write_png
+
+
+def upscale(model, picture, tile=256):
+    """Enlarges one picture.
+
+    A large picture goes through the model in tiles. Each tile is cut out with as much around it as
+    its result depends on, so the whole has no seams and is what the model makes of it in one piece.
+
+    Args:
+        model: a SavedModel from `srgan_keras.export`, loaded by `load`.
+        picture: `(h, w, 3)` uint8.
+        tile: int, longest side of a tile in LR pixels, its surroundings not counted.
+
+    Returns:
+        `(scale * h, scale * w, 3)` uint8.
+    """
+    serve, scale, margin = model.signatures["serving_default"], int(model.scale), int(model.margin)
+    height, width, _ = picture.shape
+    result = np.empty((scale * height, scale * width, 3), np.uint8)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            bottom, right = min(top + tile, height), min(left + tile, width)
+            outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
+            piece = picture[outer_top : bottom + margin, outer_left : right + margin]
+            sr = serve(pixels=tf.constant(piece[None]))["pixels"][0].numpy()
+            y, x = scale * (top - outer_top), scale * (left - outer_left)
+            result[scale * top : scale * bottom, scale * left : scale * right] = sr[
+                y : y + scale * (bottom - top), x : x + scale * (right - left)
+            ]
+    return result
+
+
+def load(path):
+    """Loads the SavedModel at `path`, or the one in the run folder at `path`.
+
+    Raises:
+        cli.UserError: if there is none, or it is not one that `srgan_keras.export` wrote.
+    """
+    path = Path(path)
+    folder = next(
+        (f for f in (path, path / "saved_model") if (f / "saved_model.pb").exists()), None
+    )
+    if folder is None:
+        raise cli.UserError(
+            f"There is no SavedModel in {path}. Give a run folder of srgan_keras.train or the "
+            "folder that srgan_keras.export wrote."
+        )
+    try:
+        model = tf.saved_model.load(str(folder))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise cli.UserError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
+    if not all(hasattr(model, name) for name in ("scale", "margin")):
+        raise cli.UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
+    return model
+
+
+def find_photos(arguments):
+    """Resolves the command's arguments into photographs.
+
+    Args:
+        arguments: list of `Path`; folders are looked through recursively.
+
+    Returns:
+        list of (path, name): the photograph, and its path relative to the argument it came from.
+
+    Raises:
+        cli.UserError: if an argument does not exist, or a folder holds no pictures.
+    """
+    photos = []
+    for argument in arguments:
+        if argument.is_dir():
+            found = list_pictures(argument)
+            if not found:
+                raise cli.UserError(f"There are no pictures in {argument}.")
+            photos += [(path, path.relative_to(argument)) for path in found]
+        elif argument.exists():
+            photos.append((argument, Path(argument.name)))
+        else:
+            raise cli.UserError(f"There is no file {argument}.")
+    return photos
+
+
+def choose_targets(names, out, scale):
+    """Names the enlargements: `a/b.jpg` becomes `out/a/b_x4.png`.
+
+    Where two photographs would get the same name, they keep their endings: `b.jpg_x4.png`.
+
+    Args:
+        names: list of relative `Path`.
+        out: `Path` of the folder for the enlargements.
+        scale: int.
+
+    Raises:
+        cli.UserError: if two still get the same name.
+    """
+    short = Counter(name.with_suffix("") for name in names)
+    targets = []
+    for name in names:
+        stem = name.stem if short[name.with_suffix("")] == 1 else name.name
+        targets.append(out / name.with_name(f"{stem}_x{scale}.png"))
+    twice = [target for target, count in Counter(targets).items() if count > 1]
+    if twice:
+        raise cli.UserError(
+            f"Two photographs would be written to {twice[0]}. Upscale them into different folders."
+        )
+    return targets
+
+
+def main(argv=None):
+    """The command line; see the module's docstring."""
+    parser = cli.Parser(
+        prog="python -m srgan_keras.upscale",
+        description="Enlarges photographs with a trained model.",
+    )
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="files and folders")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="a run of srgan_keras.train, or a SavedModel"
+    )
+    parser.add_argument("--out", type=Path, default=Path("upscaled"), help="folder for the results")
+    parser.add_argument(
+        "--tile", type=int, default=256, help="pixels of a large photograph that go in at once"
+    )
+    args = parser.parse_args(argv)
+    if args.tile < 1:
+        raise cli.UserError(f"--tile must be at least 1. Received: {args.tile}")
+
+    photos = find_photos(args.photos)
+    model = load(args.model)
+    targets = choose_targets([name for _, name in photos], args.out, int(model.scale))
+    failed = 0
+    for (photo, _), target in zip(photos, targets, strict=True):
+        start = time.perf_counter()
+        try:
+            picture = open_picture(photo)
+        except PictureError as error:
+            print(f"skipped {photo}: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        result = upscale(model, picture, args.tile)
+        write_png(target, result)
+        (h, w, _), (new_h, new_w, _) = picture.shape, result.shape
+        seconds = time.perf_counter() - start
+        print(f"{photo} {w}x{h} -> {target} {new_w}x{new_h} ({seconds:.1f} s)", flush=True)
+    return 2 if failed else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,59 @@
+"""What the tests share: two logical CPUs, tiny recipes and pictures, and the folder ../shared."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# Where no test says otherwise, nothing is downloaded and nothing outside is used.
+os.environ.pop("SRGAN_VGG_WEIGHTS", None)
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from srgan_keras.recipes import get_recipe
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared():
+    """The development data, ../shared/data; skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there")
+    return SHARED
+
+
+@pytest.fixture
+def tiny_recipe():
+    """A recipe whose networks train in milliseconds."""
+    return get_recipe(
+        "demo",
+        crop_size=32,
+        filters=4,
+        residual_blocks=1,
+        discriminator_filters=4,
+        dense_units=8,
+        content_loss="mse",
+        batch_size=2,
+        steps_per_epoch=3,
+        epochs=2,
+        sample_every=1,
+    )
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """A folder of seven 40x40 crops, split as data_prep splits them."""
+    rng = np.random.default_rng(0)
+    for index in range(7):
+        folder = tmp_path / "crops" / ("test" if index > 4 else "train")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return tmp_path / "crops"

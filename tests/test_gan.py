@@ -1,0 +1,197 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.losses import BinaryCrossentropy
+
+from srgan_keras.gan import SRGAN
+from srgan_keras.losses import VGGLoss
+from srgan_keras.models import build_discriminator, build_generator
+
+
+def build(optimizer, loss_weights=(1.0, 1e-3), content_loss=None, label_noise=0.2):
+    keras.utils.set_random_seed(0)
+    generator = build_generator(filters=4, residual_blocks=1)
+    discriminator = build_discriminator(image_size=32, filters=4, dense_units=8)
+    gan = SRGAN(generator, discriminator, label_noise=label_noise)
+    gan.compile(
+        optimizer=optimizer(),
+        discriminator_optimizer=optimizer(),
+        loss=[content_loss or VGGLoss("block1_conv1", weights=None), BinaryCrossentropy()],
+        loss_weights=list(loss_weights),
+        jit_compile=False,
+    )
+    return gan
+
+
+def sgd():
+    return keras.optimizers.SGD(0.1)
+
+
+def adam():
+    return keras.optimizers.Adam(1e-2)
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    lr = rng.uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
+    hr = rng.uniform(-1, 1, (4, 32, 32, 3)).astype(np.float32)
+    return lr, hr
+
+
+def fit(gan, batch, steps=1):
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    return gan.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0).history
+
+
+def values(variables):
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def moved(before, after):
+    return [not np.array_equal(a, b) for a, b in zip(before, after, strict=True)]
+
+
+def test_is_the_tutorial_s_two_output_model(batch):
+    gan = build(adam)
+    sr, validity = gan(batch[0])
+    assert sr.shape == (4, 32, 32, 3)
+    assert validity.shape == (4, 1)
+    assert gan.count_params() == gan.generator.count_params() + gan.discriminator.count_params()
+
+
+def test_logs(batch):
+    logs = fit(build(adam), batch)
+    assert set(logs) == {
+        "loss", "content_loss", "adversarial_loss", "discriminator_loss", "d_hr", "d_sr", "psnr",
+    }  # fmt: skip
+    content, adversarial = logs["content_loss"][0], logs["adversarial_loss"][0]
+    assert logs["loss"][0] == pytest.approx(content + 1e-3 * adversarial, rel=1e-5)
+    assert 0 < logs["d_hr"][0] < 1
+
+
+def test_each_optimizer_moves_its_own_network_alone(batch):
+    gan = build(sgd)
+    gan.optimizer.learning_rate = 0.0
+    generator = values(gan.generator.trainable_variables)
+    discriminator = values(gan.discriminator.trainable_variables)
+    fit(gan, batch)
+    assert not any(moved(generator, values(gan.generator.trainable_variables)))
+    assert all(moved(discriminator, values(gan.discriminator.trainable_variables)))
+
+    gan = build(sgd)
+    gan.discriminator_optimizer.learning_rate = 0.0
+    fit(gan, batch)
+    assert any(moved(generator, values(gan.generator.trainable_variables)))
+    assert not any(moved(discriminator, values(gan.discriminator.trainable_variables)))
+
+
+def test_step_is_what_the_equations_say(batch):
+    """One SGD step against the same step written out: D on both, then G against the new D."""
+    lr, hr = batch
+    gan, plain = build(sgd, label_noise=0.0), build(sgd, label_noise=0.0)
+    plain.set_weights(gan.get_weights())
+    content_loss = VGGLoss("block1_conv1", weights=None)
+    content_loss.vgg().set_weights(_content_loss(gan).vgg().get_weights())
+    fit(gan, batch)
+
+    with tf.GradientTape() as tape:
+        sr = plain.generator(lr, training=True)
+        real, fake = plain.discriminator(hr, training=True), plain.discriminator(sr, training=True)
+        loss = 0.5 * (-tf.reduce_mean(tf.math.log(real)) - tf.reduce_mean(tf.math.log(1 - fake)))
+    _descend(tape, loss, plain.discriminator.trainable_variables)
+    with tf.GradientTape() as tape:
+        sr = plain.generator(lr, training=True)
+        fake = plain.discriminator(sr, training=True)
+        features = content_loss.vgg()
+        loss = tf.reduce_mean((features(hr) - features(sr)) ** 2)
+        loss -= 1e-3 * tf.reduce_mean(tf.math.log(fake))
+    _descend(tape, loss, plain.generator.trainable_variables)
+
+    for ours, theirs in zip(gan.trainable_variables, plain.trainable_variables, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-6, err_msg=ours.path)
+
+
+def _descend(tape, loss, variables):
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        variable.assign_sub(0.1 * gradient)
+
+
+def _content_loss(gan):
+    return gan._compile_loss._user_loss[0]
+
+
+def test_label_noise_depends_on_seed_and_step(batch):
+    gan = build(adam)
+    noise = np.asarray(gan.draw_label_noise(500))
+    assert noise.shape == (2, 500, 1)
+    assert 0 <= noise.min() < 0.01
+    assert 0.19 < noise.max() <= 0.2
+    np.testing.assert_array_equal(noise, gan.draw_label_noise(500))
+    gan.optimizer.iterations.assign_add(1)
+    assert not np.array_equal(noise, gan.draw_label_noise(500))
+
+
+def freeze_batch_norm(gan):
+    """Batch statistics are each replica's own; frozen layers use the moving averages instead."""
+    for network in (gan.generator, gan.discriminator):
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+    return gan
+
+
+@pytest.mark.parametrize("loss_weights", [(1.0, 1e-3), (0.0, 1.0), (1.0, 0.0)])
+def test_two_replicas_make_the_step_of_one(batch, loss_weights):
+    """The same global batch gives the same weights and logs, label noise included.
+
+    Plain gradient descent, because Adam would hide a wrong factor; and three pairs of loss
+    weights, because a wrong balance between the two losses would show in one of them.
+    """
+    one = freeze_batch_norm(build(sgd, loss_weights))
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        two = freeze_batch_norm(build(sgd, loss_weights))
+        two.set_weights(one.get_weights())
+    _content_loss(two).vgg().set_weights(_content_loss(one).vgg().get_weights())
+    before = values(one.generator.trainable_variables)
+    logs, logs_of_two = fit(one, batch, steps=2), fit(two, batch, steps=2)
+
+    assert any(moved(before, values(one.generator.trainable_variables)))
+    for name, value in logs.items():
+        assert logs_of_two[name] == pytest.approx(value, rel=1e-5), name
+    for a, b in zip(one.trainable_variables, two.trainable_variables, strict=True):
+        np.testing.assert_allclose(a, keras.ops.convert_to_numpy(b), atol=1e-6, err_msg=a.path)
+
+
+def test_checkpoint_holds_everything_but_vgg(batch, tmp_path):
+    """Two steps equal one step, save, load into a fresh model, one step: bit for bit."""
+    whole, first, second = build(adam), build(adam), build(adam)
+    vgg = _content_loss(whole).vgg().get_weights()
+    for gan in (first, second):
+        _content_loss(gan).vgg().set_weights(vgg)
+    fit(whole, batch, steps=2)
+    fit(first, batch)
+    first.save_weights(tmp_path / "state.weights.h5")
+    second.load_weights(tmp_path / "state.weights.h5")
+    assert int(second.optimizer.iterations) == 1
+    fit(second, batch)
+    state = [
+        values([*gan.variables, *gan.discriminator_optimizer.variables]) for gan in (whole, second)
+    ]
+    assert not any(moved(*state))
+
+    import h5py
+
+    names = []
+    h5py.File(tmp_path / "state.weights.h5").visit(names.append)
+    assert not [name for name in names if "vgg" in name]
+
+
+def test_evaluate(batch):
+    gan = build(adam)
+    logs = gan.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0, return_dict=True)
+    assert set(logs) == {"content_loss", "adversarial_loss", "psnr"}
+    sr = gan.generator(batch[0], training=False)
+    mse = np.square(np.asarray(sr) - batch[1]).mean(axis=(1, 2, 3))
+    assert logs["psnr"] == pytest.approx(np.mean(10 * np.log10(4 / mse)), rel=1e-5)
