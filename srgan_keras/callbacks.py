@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from data_prep.cli import UserError
 from data_prep.pictures import write_png
 from srgan_keras import pixels
 
@@ -22,11 +23,15 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves the whole state of training, and the generator on its own.
 
     `checkpoints/latest.weights.h5` holds both networks and both optimizers, the step among them;
-    `generator.keras` is the generator. A file is replaced only when its successor is complete.
+    `generator.keras` is the generator. A file is replaced only when its successor is complete, and
+    never by networks whose loss is no longer a number.
 
     Args:
         run: path of the run folder.
         minutes: float, save at the first step after so many minutes, and at the end.
+
+    Raises:
+        UserError: (from `fit`) if the loss is not finite at the end of an epoch or when it saves.
     """
 
     def __init__(self, run, minutes=10.0):
@@ -39,13 +44,26 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.saved_at >= self.seconds:
-            self.save()
+            self.save(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check(logs)
 
     def on_train_end(self, logs=None):
-        self.save()
+        self.save(logs)
 
-    def save(self):
+    def check(self, logs):
+        """Stops training if the loss is not a number any more."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            raise UserError(
+                f"The loss is {loss}: training has diverged. Start again with a smaller "
+                f"--learning-rate; what {self.run} holds is from before."
+            )
+
+    def save(self, logs):
         """Saves now."""
+        self.check(logs)
         replace(self.run / CHECKPOINT, self.model.save_weights)
         replace(self.run / "generator.keras", self.model.generator.save)
         self.saved_at = time.monotonic()

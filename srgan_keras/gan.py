@@ -72,6 +72,11 @@ class SRGAN(keras.Model):
         self.optimizer.build(self.generator.trainable_variables)
         self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
+    @property
+    def step(self):
+        """int, the training steps that the networks have had."""
+        return int(ops.convert_to_numpy(self.optimizer.iterations))
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The generator's loss: content against the photograph, adversarial against the label 1.
 

@@ -151,7 +151,7 @@ def train(
     check_fit(gan, content_loss, recipe, replicas, check_memory)
     if resume:
         gan.load_weights(run / callbacks.CHECKPOINT)
-    step, last_step = int(gan.optimizer.iterations), recipe.epochs * steps_per_epoch
+    step, last_step = gan.step, recipe.epochs * steps_per_epoch
     write_settings(run, recipe, data_folder, vgg_weights, scope)
 
     signals = callbacks.StopOnSignal()
@@ -177,7 +177,7 @@ def train(
                 callbacks=reports,
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-            step = int(gan.optimizer.iterations)
+            step = gan.step
     except tf.errors.ResourceExhaustedError as error:
         raise cli.UserError(
             f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
@@ -187,6 +187,8 @@ def train(
         broken = data.first_unreadable(crops)
         if broken is None:
             raise
+        for report in reports:  # Saves a checkpoint and closes the logs, which fit has not done.
+            report.on_train_end()
         raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.") from error
 
     print(f"{step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")

@@ -40,9 +40,7 @@ def test_batch_k_depends_on_seed_and_k_alone(crops, tiny_recipe):
 def test_another_seed_gives_other_batches(crops, tiny_recipe):
     paths = pictures(crops / "train")
     one = take(data.training_batches(paths, tiny_recipe), 1)
-    other = take(
-        data.training_batches(paths, dataclasses.replace(tiny_recipe, seed=1)), 1
-    )
+    other = take(data.training_batches(paths, dataclasses.replace(tiny_recipe, seed=1)), 1)
     assert not np.array_equal(one[0][1], other[0][1])
 
 
@@ -67,9 +65,7 @@ def test_lr_is_what_pillow_and_matlab_make_of_hr(shared, tiny_recipe):
 
 def test_lr_settings(tiny_recipe):
     hr = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    recipe = dataclasses.replace(
-        tiny_recipe, lr_range="0..1", lr_rounding=True, lr_blur_sigma=2.0
-    )
+    recipe = dataclasses.replace(tiny_recipe, lr_range="0..1", lr_rounding=True, lr_blur_sigma=2.0)
     lr, _ = data.make_pair(hr, recipe)
     plain, _ = data.make_pair(hr, tiny_recipe)
     lr = lr.numpy()

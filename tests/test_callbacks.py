@@ -1,0 +1,148 @@
+import csv
+import dataclasses
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data_prep.cli import UserError
+from srgan_keras import callbacks, data
+from srgan_keras.train import build_content_loss, build_gan
+
+
+@pytest.fixture
+def gan(tiny_recipe):
+    return build_gan(tiny_recipe, build_content_loss(tiny_recipe))
+
+
+@pytest.fixture
+def batches(crops, tiny_recipe):
+    return data.training_batches(data.list_crops(crops / "train", 32), tiny_recipe)
+
+
+def fit(gan, batches, *reports, epochs=1):
+    gan.fit(batches, steps_per_epoch=2, epochs=epochs, shuffle=False, verbose=0, callbacks=reports)
+
+
+def test_checkpoint_restores_the_state(gan, batches, tmp_path, tiny_recipe):
+    fit(gan, batches, callbacks.Checkpoint(tmp_path))
+    again = build_gan(tiny_recipe, build_content_loss(tiny_recipe))
+    again.load_weights(tmp_path / callbacks.CHECKPOINT)
+    for ours, theirs in zip(gan.variables, again.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    generator = keras.models.load_model(tmp_path / "generator.keras", compile=False)
+    lr = np.zeros((1, 8, 8, 3), np.float32)
+    np.testing.assert_array_equal(generator(lr), gan.generator(lr))
+    assert not list(tmp_path.rglob(".unfinished*"))
+
+
+def test_checkpoint_saves_on_the_way_when_its_time_has_come(gan, batches, tmp_path):
+    saved = []
+
+    class Watch(callbacks.Checkpoint):
+        def save(self, logs):
+            super().save(logs)
+            saved.append(self.model.step)
+
+    fit(gan, batches, Watch(tmp_path, minutes=0))
+    assert saved == [1, 2, 2]
+
+
+def test_checkpoint_never_saves_a_diverged_network(gan, batches, tmp_path):
+    fit(gan, batches, callbacks.Checkpoint(tmp_path))
+    good = (tmp_path / "generator.keras").read_bytes()
+    gan.generator.trainable_variables[0].assign(
+        np.full(gan.generator.trainable_variables[0].shape, np.nan)
+    )
+    with pytest.raises(UserError, match=r"diverged.*--learning-rate"):
+        fit(gan, batches, callbacks.Checkpoint(tmp_path))
+    assert (tmp_path / "generator.keras").read_bytes() == good
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fail(unfinished):
+        unfinished.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        callbacks.replace(path, fail)
+    assert path.read_text() == "old"
+
+
+def test_sample_pictures_are_pixel_for_pixel(gan, crops, tmp_path, tiny_recipe):
+    paths = data.list_crops(crops / "test", 32)
+    lr, hr = data.sample_pairs(paths, tiny_recipe)
+    report = callbacks.SamplePictures(tmp_path, (lr, hr), tiny_recipe)
+    report.set_model(gan)
+    report.write(3)
+    picture = np.asarray(Image.open(tmp_path / "samples/epoch-0003.png"))
+    assert picture.shape == (2 * 40, 3 * 40, 3)
+    np.testing.assert_array_equal(picture[:40, 80:], np.asarray(Image.open(paths[0])))
+    np.testing.assert_array_equal(picture[0:4, 0:4], np.broadcast_to(picture[0, 0], (4, 4, 3)))
+    sr = np.asarray(gan.generator(lr[:1], training=False))[0]
+    np.testing.assert_array_equal(picture[:40, 40:80], np.clip(np.round((sr + 1) * 127.5), 0, 255))
+
+
+def test_sample_pictures_come_at_the_start_every_so_often_and_at_the_end(
+    gan, batches, crops, tmp_path, tiny_recipe
+):
+    pairs = data.sample_pairs(data.list_crops(crops / "test", 32), tiny_recipe)
+    recipe = dataclasses.replace(tiny_recipe, sample_every=2, epochs=3)
+    fit(gan, batches, callbacks.SamplePictures(tmp_path, pairs, recipe), epochs=3)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names == ["epoch-0000.png", "epoch-0002.png", "epoch-0003.png"]
+
+
+def test_loss_curves_and_tensorboard_show_the_log(gan, batches, tmp_path):
+    log = keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)
+    reports = callbacks.TensorBoardLogs(tmp_path), callbacks.LossCurves(tmp_path)
+    fit(gan, batches, log, *reports, epochs=2)
+
+    with Image.open(tmp_path / "losses.png") as picture:
+        assert picture.size == (1000, 700)
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    points = {}
+    for record in tf.data.TFRecordDataset(str(events)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "scalars"
+            points[event.step, value.tag] = tf.make_ndarray(value.tensor).item()
+    expected = {
+        (int(row["epoch"]) + 1, name): pytest.approx(float(row[name]), rel=1e-6)
+        for row in rows
+        for name in row
+        if name in set(rows[0]) - {"epoch"} and not name.startswith("val_")
+    }
+    assert points == expected
+    assert len(points) == 14
+
+
+def test_a_signal_ends_training_after_the_step(gan, batches):
+    before = signal.getsignal(signal.SIGINT)
+    steps = []
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            steps.append(batch)
+            signal.raise_signal(signal.SIGINT)
+
+    signals = callbacks.StopOnSignal()
+    fit(gan, batches, signals, Interrupt(), epochs=3)
+    assert steps == [0]
+    assert signals.stopped
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_signal_ends_it_at_once():
+    signals = callbacks.StopOnSignal()
+    signals.stopped = True
+    with pytest.raises(KeyboardInterrupt):
+        signals.stop(signal.SIGINT, None)

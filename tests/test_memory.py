@@ -1,0 +1,34 @@
+import keras
+from keras import layers
+
+from srgan_keras.gan import SRGAN
+from srgan_keras.losses import VGGLoss
+from srgan_keras.memory import outputs_per_picture, training_memory
+from srgan_keras.models import build_discriminator, build_generator
+
+
+def test_outputs_are_counted_at_the_size_asked_for():
+    x = keras.Input((None, None, 3))
+    y = layers.UpSampling2D(2)(layers.Conv2D(8, 3, strides=2, padding="same")(x))
+    model = keras.Model(x, y)
+    assert outputs_per_picture(model, 10) == 10 * 10 * 3 + 5 * 5 * 8 + 10 * 10 * 8
+
+
+def test_weights_have_gradients_and_moments_and_outputs_grow_with_the_batch():
+    generator, discriminator = build_generator(), build_discriminator(image_size=96)
+    gan = SRGAN(generator, discriminator)
+    weights, outputs = training_memory(gan, keras.losses.MeanSquaredError(), 96, 1)
+    trained = generator.count_params() + discriminator.count_params()
+    assert weights == 16 * trained
+    assert outputs == 4 * (
+        outputs_per_picture(generator, 24) + 2 * outputs_per_picture(discriminator, 96)
+    )
+    assert training_memory(gan, keras.losses.MeanSquaredError(), 96, 3)[1] == 3 * outputs
+
+
+def test_vgg_counts_its_weights_once():
+    gan = SRGAN(build_generator(filters=4), build_discriminator(image_size=32, filters=4))
+    without, _ = training_memory(gan, keras.losses.MeanSquaredError(), 32, 1)
+    vgg = VGGLoss("block2_conv2", weights=None)
+    assert training_memory(gan, vgg, 32, 1)[0] == without + 4 * vgg.vgg().count_params()
+    assert vgg.vgg().count_params() == 260_160

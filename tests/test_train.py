@@ -1,0 +1,230 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from data_prep.cli import UserError
+from data_prep.pictures import list_pictures, open_picture
+from srgan_keras import callbacks, train
+from srgan_keras.losses import VGGWeightsError
+
+TINY = (
+    "--recipe demo --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
+    "--dense-units 8 --content-loss mse --batch-size 2 --steps-per-epoch 3 --epochs 2"
+).split()
+
+
+def tiny(crops, run, *more):
+    return [*TINY, "--data", str(crops), "--run", str(run), *more]
+
+
+def state(run):
+    """Every number in a run's checkpoint, by name."""
+    numbers = {}
+    with h5py.File(run / callbacks.CHECKPOINT) as file:
+        file.visititems(
+            lambda name, item: (
+                numbers.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    return numbers
+
+
+def assert_same_state(run, other):
+    ours, theirs = state(run), state(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train.main(tiny(crops, run)) == 0
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert names >= {
+        "recipe.json",
+        "log.csv",
+        "losses.png",
+        "samples/epoch-0000.png",
+        "samples/epoch-0002.png",
+        "checkpoints/latest.weights.h5",
+        "generator.keras",
+        "discriminator.keras",
+        "saved_model/saved_model.pb",
+    }
+    assert any((run / "tensorboard").iterdir())
+    settings = json.loads((run / "recipe.json").read_text())
+    assert settings["recipe"]["crop_size"] == 32
+    assert settings["recipe"]["seed"] == 0
+    assert settings["data"] == str(crops)
+    with open(run / "log.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+
+    said = capsys.readouterr().out
+    for word in (
+        "crop_size=32",
+        "Devices: CPU",
+        "Parameters: generator",
+        "Memory: about",
+        "5 crops for training, 2 for sample pictures; 3 steps an epoch, 6 in all",
+        "peak memory",
+        f"srgan_keras.upscale PHOTO --model {run}",
+    ):
+        assert word in said
+
+
+def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, monkeypatch):
+    """Stopped in the middle of an epoch, and once more after its end."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train.main(tiny(crops, whole)) == 0
+
+    class StopAfterOneStep(callbacks.StopOnSignal):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.step == 1:
+                self.stop(signal.SIGTERM, None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "StopOnSignal", StopAfterOneStep)
+        assert train.main(tiny(crops, stopped)) == 130
+    assert train.main(["--resume", str(stopped), "--epochs", "1"]) == 0
+    assert train.main(["--resume", str(stopped), "--epochs", "2"]) == 0
+    assert_same_state(whole, stopped)
+
+
+def test_ctrl_c_stops_cleanly_and_can_be_resumed(crops, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "srgan_keras.train", *tiny(crops, run, "--epochs", "100000")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    try:
+        for _ in range(1200):
+            if (run / "losses.png").exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert f"Go on: python -m srgan_keras.train --resume {run}" in said
+    assert state(run)["optimizer/vars/0"] >= 3
+
+
+def test_the_sample_photographs_are_what_the_demonstration_needs():
+    photographs = list_pictures(train.SAMPLE_IMAGES)
+    assert len(photographs) >= 12
+    assert sum(path.stat().st_size for path in photographs) <= 3_000_000
+    with open(train.SAMPLE_IMAGES / "LICENSES.csv", newline="") as file:
+        licences = {row["file"]: row for row in csv.DictReader(file)}
+    assert {str(path.relative_to(train.SAMPLE_IMAGES)) for path in photographs} == set(licences)
+    for path in photographs:
+        assert open_picture(path).shape == (384, 384, 3)
+        row = licences[str(path.relative_to(train.SAMPLE_IMAGES))]
+        assert all(row[key] for key in ("author", "licence", "source", "source_file"))
+
+
+def test_without_arguments_and_without_vgg_the_demonstration_goes_on(tmp_path, monkeypatch, capsys):
+    def offline(*args):
+        raise VGGWeightsError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "VGGLoss", offline)
+    assert train.main([*"--epochs 1 --steps-per-epoch 1 --batch-size 1".split()]) == 0
+    said = capsys.readouterr().out
+    assert "no network\nThe demonstration goes on with pixel MSE as its content loss." in said
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "recipe.json").read_text())["recipe"]["content_loss"] == "mse"
+    assert "sample_images/test/" in said.splitlines()[-1]
+
+
+def test_every_other_run_needs_vgg(crops, tmp_path, monkeypatch):
+    monkeypatch.setenv("SRGAN_VGG_WEIGHTS", str(tmp_path / "none.h5"))
+    with pytest.raises(VGGWeightsError, match="--vgg-weights"):
+        train.main(tiny(crops, tmp_path / "run", "--content-loss", "block2_conv2"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--recipe nosuch", "There is no recipe 'nosuch'"),
+        ("--recipe tutorial", "needs crops: --data FOLDER"),
+        ("--data {tmp}/none", "none"),
+        ("--data {crops} --crop-size 96", "smaller --crop-size"),
+        ("--data {crops} --crop-size 30", "multiple of the scale"),
+        ("--resume {tmp}", "cannot be resumed"),
+        ("--run {crops} --data {crops}", "is not empty"),
+    ],
+)
+def test_bad_input(crops, tmp_path, arguments, message):
+    arguments = arguments.format(tmp=tmp_path, crops=crops).split()
+    with pytest.raises(UserError, match=message):
+        train.main([*TINY, *arguments] if "--data" in arguments else arguments)
+
+
+def test_resume_keeps_the_run_s_settings(crops, tmp_path):
+    run = tmp_path / "run"
+    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    with pytest.raises(UserError, match=r"keeps the run's own settings.*Received: filters"):
+        train.main(["--resume", str(run), "--filters", "8"])
+
+
+def test_a_batch_must_divide_between_the_devices(crops, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    monkeypatch.setattr(train, "choose_strategy", lambda name: two)
+    with pytest.raises(UserError, match="multiple of 2"):
+        train.main(tiny(crops, tmp_path / "run", "--batch-size", "3"))
+
+
+def test_two_replicas_train_export_and_resume(crops, tmp_path, monkeypatch, capsys):
+    import tensorflow as tf
+
+    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    monkeypatch.setattr(train, "choose_strategy", lambda name: two)
+    run = tmp_path / "run"
+    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    assert train.main(["--resume", str(run), "--epochs", "2"]) == 0
+    assert "Devices: CPU:0, CPU:1 (MirroredStrategy)" in capsys.readouterr().out
+    assert state(run)["optimizer/vars/0"] == 6
+
+
+def test_too_little_memory_is_said_before_training(crops, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "machine_memory", lambda: 1_000_000)
+    with pytest.raises(UserError, match=r"needs about .* this machine has .*--batch-size 1 or"):
+        train.main(tiny(crops, tmp_path / "run"))
+    assert train.main(tiny(crops, tmp_path / "run", "--no-check-memory", "--epochs", "1")) == 0
+
+
+def test_a_broken_crop_is_named(crops, tmp_path):
+    path = crops / "train" / "2.png"
+    path.write_bytes(path.read_bytes()[:600])
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=r"2.png cannot be read"):
+        train.main(tiny(crops, run))
+    assert state(run)
+
+
+def test_errors_are_one_line_and_exit_code_2(tmp_path):
+    for arguments in (["--crop-sise", "96"], ["--recipe", "nosuch"], ["--strategy", "tpu"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "srgan_keras.train", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = [line for line in done.stderr.splitlines() if "error:" in line]
+        assert done.returncode == 2
+        assert len(lines) == 1, done.stderr
+        assert "Traceback" not in done.stderr
