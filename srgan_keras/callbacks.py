@@ -1,7 +1,6 @@
 """What a training run leaves in its folder while it trains: logs, curves, pictures, checkpoints."""
 
 import csv
-import os
 import signal
 import threading
 import time
@@ -13,7 +12,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from data_prep.cli import UserError
-from data_prep.pictures import write_png
+from data_prep.pictures import replacing, write_png
 from srgan_keras import pixels
 
 CHECKPOINT = "checkpoints/latest.weights.h5"
@@ -64,8 +63,10 @@ class Checkpoint(keras.callbacks.Callback):
     def save(self, logs):
         """Saves now."""
         self.check(logs)
-        replace(self.run / CHECKPOINT, self.model.save_weights)
-        replace(self.run / "generator.keras", self.model.generator.save)
+        with replacing(self.run / CHECKPOINT) as path:
+            self.model.save_weights(path)
+        with replacing(self.run / "generator.keras") as path:
+            self.model.generator.save(path)
         self.saved_at = time.monotonic()
 
 
@@ -135,7 +136,8 @@ class LossCurves(keras.callbacks.Callback):
             axes.set(title=title, xlabel="epoch")
             if len(columns) > 1:
                 axes.legend()
-        replace(self.run / "losses.png", figure.savefig)
+        with replacing(self.run / "losses.png") as path:
+            figure.savefig(path)
 
 
 class TensorBoardLogs(keras.callbacks.Callback):
@@ -191,16 +193,3 @@ class StopOnSignal(keras.callbacks.Callback):
         print("\nStopping after this step. Ctrl-C again stops at once, without a checkpoint.")
         self.stopped = True
         self.model.stop_training = True
-
-
-def replace(path, save):
-    """Lets `save` write a file beside `path` and moves it there when it is complete.
-
-    Args:
-        path: `pathlib.Path` of the file; its folder is made.
-        save: function of a path. The temporary file ends as `path` does.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    save(unfinished)
-    os.replace(unfinished, path)

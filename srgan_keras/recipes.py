@@ -154,6 +154,7 @@ def demo():
         vgg_preprocessing="vgg",
         vgg_feature_scale=PAPER_FEATURE_SCALE,
         learning_rate=1e-3,
+        learning_rate_drop_step=300,
         batch_size=8,
         steps_per_epoch=40,
         epochs=10,

@@ -26,6 +26,7 @@ from keras.optimizers import Adam
 from keras.optimizers.schedules import PiecewiseConstantDecay
 
 from data_prep import cli
+from data_prep.pictures import replacing
 from srgan_keras import callbacks, data
 from srgan_keras.distribution import STRATEGIES, choose_strategy, describe_devices, use_xla
 from srgan_keras.export import export
@@ -151,7 +152,6 @@ def train(
     check_fit(gan, content_loss, recipe, replicas, check_memory)
     if resume:
         gan.load_weights(run / callbacks.CHECKPOINT)
-    step, last_step = gan.step, recipe.epochs * steps_per_epoch
     write_settings(run, recipe, data_folder, vgg_weights, scope)
 
     signals = callbacks.StopOnSignal()
@@ -163,13 +163,28 @@ def train(
         callbacks.Checkpoint(run, checkpoint_minutes),
         signals,
     ]
-    print(f"Run folder: {run}" + (f", from step {step}" if resume else ""), flush=True)
+    print(f"Run folder: {run}" + (f", from step {gan.step}" if resume else ""), flush=True)
     started = time.monotonic()
-    try:
-        while step < last_step and not signals.stopped:
-            epoch, done = divmod(step, steps_per_epoch)
+    fit(gan, crops, recipe, steps_per_epoch, reports)
+    print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
+    if signals.stopped:
+        return False
+    with replacing(run / "discriminator.keras") as path:
+        gan.discriminator.save(path)
+    export(gan.generator, run / "saved_model", recipe.lr_range)
+    return True
+
+
+def fit(gan, crops, recipe, steps_per_epoch, reports):
+    """Trains from the step that `gan` is at to the recipe's last, or until it is told to stop.
+
+    A run that was stopped in the middle of an epoch first ends that epoch.
+    """
+    while gan.step < recipe.epochs * steps_per_epoch and not gan.stop_training:
+        epoch, done = divmod(gan.step, steps_per_epoch)
+        try:
             gan.fit(
-                data.training_batches(crops, recipe, first_batch=step),
+                data.training_batches(crops, recipe, first_batch=gan.step),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else recipe.epochs,
                 steps_per_epoch=steps_per_epoch - done,
@@ -177,26 +192,18 @@ def train(
                 callbacks=reports,
                 verbose=1 if sys.stdout.isatty() else 2,
             )
-            step = gan.step
-    except tf.errors.ResourceExhaustedError as error:
-        raise cli.UserError(
-            f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
-            "--crop-size."
-        ) from error
-    except tf.errors.InvalidArgumentError as error:
-        broken = data.first_unreadable(crops)
-        if broken is None:
-            raise
-        for report in reports:  # Saves a checkpoint and closes the logs, which fit has not done.
-            report.on_train_end()
-        raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.") from error
-
-    print(f"{step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
-    if signals.stopped:
-        return False
-    callbacks.replace(run / "discriminator.keras", gan.discriminator.save)
-    export(gan.generator, run / "saved_model", recipe.lr_range)
-    return True
+        except tf.errors.ResourceExhaustedError as error:
+            raise cli.UserError(
+                f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
+                "--crop-size."
+            ) from error
+        except tf.errors.InvalidArgumentError as error:
+            broken = data.first_unreadable(crops)
+            if broken is None:
+                raise
+            for report in reports:  # Saves a checkpoint and closes the logs, as fit has not done.
+                report.on_train_end()
+            raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.") from error
 
 
 def print_plan(recipe, gan, crops, samples, steps_per_epoch, strategy):
@@ -268,7 +275,7 @@ def write_settings(run, recipe, data_folder, vgg_weights, strategy):
     settings = {
         "recipe": dataclasses.asdict(recipe),
         "data": str(data_folder.resolve()),
-        "vgg_weights": vgg_weights,
+        "vgg_weights": vgg_weights if vgg_weights == "imagenet" else os.path.abspath(vgg_weights),
         "devices": describe_devices(strategy),
         "versions": {
             "python": platform.python_version(),
@@ -276,8 +283,8 @@ def write_settings(run, recipe, data_folder, vgg_weights, strategy):
             "keras": keras.__version__,
         },
     }
-    text = json.dumps(settings, indent=2) + "\n"
-    callbacks.replace(run / "recipe.json", lambda path: path.write_text(text))
+    with replacing(run / "recipe.json") as path:
+        path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def main(argv=None):

@@ -30,5 +30,5 @@ def test_devices_are_named():
 
 
 def test_unknown_strategy():
-    with pytest.raises(ValueError, match="one of auto, mirrored, default. Received: 'tpu'"):
+    with pytest.raises(ValueError, match=r"one of auto, mirrored, default\. Received: 'tpu'"):
         choose_strategy("tpu")

@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def test_pixel_shuffle_generator_has_the_figure_s_parameters():
 )  # fmt: skip
 def test_discriminator_has_the_article_s_parameters(image_size, total):
     channels = [3, 64, 64, 128, 128, 256, 256, 512, 512]
-    expected = sum(convolution(3, a, b) for a, b in zip(channels, channels[1:], strict=False))
+    expected = sum(convolution(3, a, b) for a, b in itertools.pairwise(channels))
     expected += sum(BATCH_NORM * c for c in channels[2:])
     expected += (image_size // 16) ** 2 * 512 * 1024 + 1024 + 1024 + 1
     discriminator = build_discriminator(image_size=image_size)

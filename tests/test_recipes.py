@@ -31,12 +31,12 @@ def test_a_setting_can_be_changed():
 
 
 def test_unknown_recipe():
-    with pytest.raises(ValueError, match="no recipe 'tutorail'.*tutorial, paper, demo"):
+    with pytest.raises(ValueError, match=r"no recipe 'tutorail'.*tutorial, paper, demo"):
         get_recipe("tutorail")
 
 
 def test_misspelt_setting():
-    with pytest.raises(ValueError, match="'crop_sise'. Did you mean crop_size?"):
+    with pytest.raises(ValueError, match=r"'crop_sise'\. Did you mean crop_size\?"):
         get_recipe("tutorial", crop_sise=96)
 
 

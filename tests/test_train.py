@@ -138,7 +138,7 @@ def test_without_arguments_and_without_vgg_the_demonstration_goes_on(tmp_path, m
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "VGGLoss", offline)
-    assert train.main([*"--epochs 1 --steps-per-epoch 1 --batch-size 1".split()]) == 0
+    assert train.main("--epochs 1 --steps-per-epoch 1 --batch-size 1".split()) == 0
     said = capsys.readouterr().out
     assert "no network\nThe demonstration goes on with pixel MSE as its content loss." in said
     (run,) = (tmp_path / "runs").iterdir()

@@ -1,0 +1,1 @@
+"""Makes folders of training crops from photographs."""

@@ -1,0 +1,250 @@
+"""Makes crops from COCO photographs: `python -m data_prep.coco --coco DIR --out DIR`.
+
+Chooses the photographs; reading the annotations is left to `annotations`, fetching to `download`,
+and cutting, continuing and the manifest to `crop_folder`. COCO's own layout is used:
+DIR/train2017/*.jpg, DIR/val2017/*.jpg, DIR/annotations/instances_{train,val}2017.json.
+"""
+
+import argparse
+import os
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from shutil import copyfileobj
+from urllib.parse import quote
+
+from data_prep import cli, crops, download
+from data_prep.annotations import Listing, annotated_splits, annotation_file, list_photos
+from data_prep.cli import UserError
+from data_prep.crop_folder import CropFolder, check_settings
+from data_prep.pictures import replacing
+
+BASE_URL = "http://images.cocodataset.org"
+ANNOTATIONS = "annotations/annotations_trainval2017.zip"
+ANNOTATIONS_MB = 241
+PHOTO_MB = 0.16  # mean of COCO 2017: 19 GB in 123,287 photographs
+DEFAULT_SPLITS = ["train2017", "val2017"]
+
+# The options that decide which crops there are: a folder of crops is made with one set of them.
+_SETTINGS = ("num_images", "train_ratio", "seed", "crop_size", "categories", "crop", "splits")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: the arguments; None takes the command line's.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UserError: annotations are missing or broken, options do not fit, the server cannot be
+            reached, or fewer crops were made than asked for (without --allow-fewer).
+    """
+    args = _parser().parse_args(argv)
+    args.splits = args.splits or annotated_splits(args.coco) or DEFAULT_SPLITS
+    settings = {"command": "coco"} | {name: getattr(args, name) for name in _SETTINGS}
+    check_settings(args.out, settings)
+    if not _provide_annotations(args):
+        return 0
+    print(f"reading the annotations of {', '.join(args.splits)}")
+    listing = list_photos(
+        args.coco, args.splits, args.crop_size, args.categories, args.crop == "object"
+    )
+    photos = crops.shuffle(listing.photos, args.seed)
+    absent = {photo for photo in photos if not os.path.isfile(photo.path)}
+    if not args.download:
+        photos = [photo for photo in photos if photo not in absent]
+    print(_describe_listing(listing, len(photos), absent, args))
+    if not photos:
+        raise UserError(f"{args.coco} has no photograph for these options")
+    splits = crops.split_names(min(args.num_images, len(photos)), args.train_ratio)
+    if args.dry_run:
+        made = len(splits)
+        _describe_plan(photos[:made], absent, splits, args)
+    else:
+        rule = crops.Rule(args.crop_size, args.crop, args.seed)
+        folder = CropFolder(args.out, rule, settings, args.workers)
+        folder.skipped |= listing.skipped
+        _fill(folder, photos, splits, args.base_url if args.download else None)
+        print(folder.finish())
+        made = len(folder.crops)
+    if made == 0 or (made < args.num_images and not args.allow_fewer):
+        advice = "" if args.download else "--download fetches more photographs, "
+        raise UserError(
+            f"only {made} of the {args.num_images} crops asked for: {advice}"
+            "--num-images asks for fewer, --allow-fewer takes what there is"
+        )
+    return 0
+
+
+def _parser() -> cli.Parser:
+    parser = cli.Parser(prog="python -m data_prep.coco", description="Makes crops from COCO.")
+    option = parser.add_argument
+    option("--coco", type=Path, required=True, metavar="DIR", help="folder in COCO's own layout")
+    crops.add_arguments(parser)
+    option(
+        "--num-images",
+        type=cli.positive_int,
+        default=1000,
+        metavar="N",
+        help="photographs to choose",
+    )
+    option("--categories", type=_names, metavar="A,B", help="only photographs showing one of these")
+    option(
+        "--crop",
+        choices=("centre", "random", "object"),
+        default="centre",
+        help="where to cut; object: centred on the largest one annotated (of --categories)",
+    )
+    option(
+        "--splits",
+        type=_names,
+        metavar="A,B",
+        help="such as train2017,val2017 (default: all that have annotations)",
+    )
+    option("--allow-fewer", action="store_true", help="fewer crops than asked for are no error")
+    option(
+        "--download",
+        action="store_true",
+        help="fetch the annotations and the chosen photographs that are missing to --coco",
+    )
+    option(
+        "--base-url",
+        type=_url,
+        metavar="URL",
+        default=BASE_URL,
+        help="COCO's server or a mirror of it",
+    )
+    option(
+        "--dry-run", action="store_true", help="say what would be fetched and cut; write nothing"
+    )
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    names = sorted({name.strip() for name in text.split(",")} - {""})
+    if not names:
+        raise argparse.ArgumentTypeError("must name at least one")
+    return names
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"must begin with http:// or https://. Received: {text}")
+    return text.rstrip("/")
+
+
+def _provide_annotations(args: argparse.Namespace) -> bool:
+    """Fetches missing annotation files; False where a dry run would have to."""
+    missing = [split for split in args.splits if not annotation_file(args.coco, split).is_file()]
+    if not missing:
+        return True
+    if not args.download:
+        there = ", ".join(annotated_splits(args.coco)) or "none"
+        raise UserError(
+            f"no {annotation_file(args.coco, missing[0])} (annotated: {there}); "
+            "--download fetches COCO's annotations"
+        )
+    url = f"{args.base_url}/{ANNOTATIONS}"
+    if args.dry_run:
+        print(f"would fetch the annotations, {ANNOTATIONS_MB} MB, to {args.coco}: {url}")
+        print(f"would then choose {args.num_images} photographs and fetch them")
+        return False
+    archive = args.coco / ANNOTATIONS
+    try:
+        if not archive.is_file():
+            download.fetch(url, archive, show_progress=True)
+        _extract(archive, args.coco, missing)
+    except download.Refused as error:
+        raise UserError(f"cannot fetch {url}: {error}") from None
+    except KeyError as error:
+        raise UserError(f"{archive}: {error.args[0]}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{archive}: {error}; delete it and run again") from None
+    return True
+
+
+def _extract(archive: Path, root: Path, splits: list[str]) -> None:
+    with zipfile.ZipFile(archive) as members:
+        for split in splits:
+            file = annotation_file(root, split)
+            with (
+                members.open(f"annotations/{file.name}") as source,
+                replacing(file) as temporary,
+                temporary.open("wb") as target,
+            ):
+                copyfileobj(source, target)
+
+
+def _describe_listing(
+    listing: Listing, count: int, absent: set[crops.Photo], args: argparse.Namespace
+) -> str:
+    text = f"{count} photographs qualify; {listing.too_small} have a side below {args.crop_size}"
+    if absent and not args.download:
+        example = min(photo.source for photo in absent)
+        text += (
+            f"; {len(absent)} are not in {args.coco}, such as {example}: --download fetches them"
+        )
+    return text
+
+
+def _describe_plan(
+    chosen: list[crops.Photo],
+    absent: set[crops.Photo],
+    splits: list[str],
+    args: argparse.Namespace,
+) -> None:
+    fetched = [photo for photo in chosen if photo in absent]
+    if args.download:
+        size = len(fetched) * PHOTO_MB
+        print(f"would fetch {len(fetched)} photographs, about {size:.1f} MB, to {args.coco}")
+        for photo in fetched:
+            print(f"  {_photo_url(photo, args.base_url)}")
+    print(
+        f"would cut {len(chosen)} crops of {args.crop_size}x{args.crop_size} into {args.out}: "
+        f"{splits.count('train')} train, {splits.count('test')} test"
+    )
+
+
+def _fill(
+    folder: CropFolder, photos: list[crops.Photo], splits: list[str], base_url: str | None
+) -> None:
+    """Adds a crop for each of `splits`; the next photograph steps in for one that fails."""
+    waiting = iter(photos)
+    while splits:
+        batch = [replace(photo, split=split) for split, photo in zip(splits, waiting, strict=False)]
+        failed = _fetch_photos(folder, batch, base_url) if base_url else set()
+        failed |= set(folder.add([photo for photo in batch if photo not in failed]))
+        splits = [photo.split for photo in batch if photo in failed]
+
+
+def _fetch_photos(folder: CropFolder, photos: list[crops.Photo], base_url: str) -> set[crops.Photo]:
+    """Fetches the photographs that are needed; returns those that the server refuses."""
+    absent = {
+        photo.path: photo
+        for photo in photos
+        if not photo.path.is_file() and not folder.rows_there(photo)
+    }
+    if not absent:
+        return set()
+    refused = download.fetch_all(
+        {path: _photo_url(photo, base_url) for path, photo in absent.items()}
+    )
+    if len(refused) == len(photos) and not folder.crops:
+        raise UserError(
+            f"{base_url} has none of the {len(photos)} photographs: {next(iter(refused.values()))}"
+        )
+    for path, answer in refused.items():
+        folder.skipped[absent[path].source] = f"cannot be fetched: {answer}"
+    return {absent[path] for path in refused}
+
+
+def _photo_url(photo: crops.Photo, base_url: str) -> str:
+    return f"{base_url}/{quote(photo.source)}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
