@@ -77,6 +77,11 @@ class SRGAN(keras.Model):
         """int, the training steps that the networks have had."""
         return int(ops.convert_to_numpy(self.optimizer.iterations))
 
+    @property
+    def replicas(self):
+        """int, the number of replicas in training: Keras divides every loss by it."""
+        return self.distribute_strategy.num_replicas_in_sync
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The generator's loss: content against the photograph, adversarial against the label 1.
 
@@ -117,10 +122,9 @@ class SRGAN(keras.Model):
         self.optimizer.apply(tape.gradient(loss, variables), variables)
 
         self.psnr_tracker.update_state(hr, sr)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss * replicas)
+                metric.update_state(loss * self.replicas)
         return self.get_metrics_result()
 
     def train_discriminator(self, hr, sr):
@@ -131,17 +135,16 @@ class SRGAN(keras.Model):
             d_hr = self.discriminator(hr, training=True)
             d_sr = self.discriminator(sr, training=True)
             noise_hr, noise_sr = self.draw_label_noise(ops.shape(hr)[0])
-            labels = ops.concatenate([1.0 - noise_hr, noise_sr], axis=0)
-            predictions = ops.concatenate([d_hr, d_sr], axis=0)
-            loss = self.discriminator_loss(labels, predictions)
+            loss = 0.5 * (
+                self.discriminator_loss(1.0 - noise_hr, d_hr)
+                + self.discriminator_loss(noise_sr, d_sr)
+            )
         variables = self.discriminator.trainable_variables
         self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
 
         self.d_hr_tracker.update_state(d_hr)
         self.d_sr_tracker.update_state(d_sr)
-        self.discriminator_loss_tracker.update_state(
-            losses.binary_crossentropy(labels, predictions)
-        )
+        self.discriminator_loss_tracker.update_state(loss * self.replicas)
 
     def draw_label_noise(self, batch_size):
         """Draws U(0, label_noise) for this replica's photographs and generated pictures.
