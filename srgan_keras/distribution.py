@@ -29,8 +29,8 @@ def choose_strategy(name="auto"):
 def use_xla():
     """Whether XLA should compile the training step: on exactly one GPU.
 
-    On CPUs it makes an SRGAN step 1.6 to 3 times slower; over several replicas TensorFlow 2.21 fails
-    to compile it (tried on two logical CPUs).
+    On CPUs it makes an SRGAN step 1.6 to 3 times slower; over several replicas TensorFlow 2.21
+    fails to compile it (tried on two logical CPUs).
     """
     return len(tf.config.list_logical_devices("GPU")) == 1
 

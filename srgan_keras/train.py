@@ -32,7 +32,7 @@ from srgan_keras.distribution import STRATEGIES, choose_strategy, describe_devic
 from srgan_keras.export import export
 from srgan_keras.gan import SRGAN
 from srgan_keras.losses import WEIGHTS_VARIABLE, VGGLoss, VGGWeightsError
-from srgan_keras.memory import training_memory
+from srgan_keras.memory import PROGRAM, training_memory
 from srgan_keras.models import build_discriminator, build_generator
 from srgan_keras.recipes import RECIPES, Recipe, get_recipe
 
@@ -230,18 +230,22 @@ def check_fit(gan, content_loss, recipe, replicas, check_memory):
     weights, outputs = training_memory(
         gan, content_loss, recipe.crop_size, recipe.batch_size // replicas
     )
-    need, have = weights + outputs, machine_memory()
+    need, have = PROGRAM + weights + outputs, machine_memory()
     print(
-        f"Memory: about {gigabytes(need)} on each device ({gigabytes(weights)} for weights, "
-        f"gradients and moments, {gigabytes(outputs)} for layers' outputs)"
+        f"Memory: about {gigabytes(need)} on each device ({gigabytes(weights)} for weights "
+        f"and their updates, {gigabytes(outputs)} for layers' outputs)"
         + (f"; this machine has {gigabytes(have)}" if have else "")
     )
     if check_memory and have and need > have and not tf.config.list_logical_devices("GPU"):
-        fitting = max(0, int((have - weights) / (outputs / recipe.batch_size)))
+        fitting = int((have - PROGRAM - weights) / (outputs / recipe.batch_size))
         raise cli.UserError(
             f"Training needs about {gigabytes(need)} of memory and this machine has "
             f"{gigabytes(have)}. "
-            + (f"Set --batch-size {fitting} or less" if fitting else "Set a smaller --crop-size")
+            + (
+                f"Set --batch-size {fitting} or less"
+                if fitting > 0
+                else "Set a smaller --crop-size"
+            )
             + ", or --no-check-memory to try all the same."
         )
 

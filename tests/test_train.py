@@ -200,7 +200,7 @@ def test_two_replicas_train_export_and_resume(crops, tmp_path, monkeypatch, caps
 
 
 def test_too_little_memory_is_said_before_training(crops, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "machine_memory", lambda: 1_000_000)
+    monkeypatch.setattr(train, "machine_memory", lambda: train.PROGRAM + 2_000_000)
     with pytest.raises(UserError, match=r"needs about .* this machine has .*--batch-size 1 or"):
         train.main(tiny(crops, tmp_path / "run"))
     assert train.main(tiny(crops, tmp_path / "run", "--no-check-memory", "--epochs", "1")) == 0
