@@ -101,6 +101,7 @@ def train(
     run,
     *,
     resume=False,
+    init_generator=None,
     strategy="auto",
     vgg_weights="imagenet",
     checkpoint_minutes=10.0,
@@ -114,6 +115,8 @@ def train(
             them, the sample pictures come from `test`.
         run: run folder; new or empty unless `resume`.
         resume: go on from the checkpoint in `run`.
+        init_generator: run folder or .keras file of the generator to start from; None starts from
+            random weights.
         strategy: a name that `choose_strategy` knows.
         vgg_weights: as `VGGLoss` takes them.
         checkpoint_minutes: minutes between two checkpoints.
@@ -152,6 +155,13 @@ def train(
     check_fit(gan, content_loss, recipe, replicas, check_memory)
     if resume:
         gan.load_weights(run / callbacks.CHECKPOINT)
+    elif init_generator:
+        load_generator_weights(gan.generator, Path(init_generator))
+    elif recipe.content_loss != "mse":
+        print(
+            "Generator: starts from random weights. Its colours come right sooner if it first "
+            "learns with --content-loss mse: see --init-generator."
+        )
     write_settings(run, recipe, data_folder, vgg_weights, scope)
 
     signals = callbacks.StopOnSignal()
@@ -173,6 +183,29 @@ def train(
         gan.discriminator.save(path)
     export(gan.generator, run / "saved_model", recipe.lr_range)
     return True
+
+
+def load_generator_weights(generator, source):
+    """Gives a generator the weights of a trained one.
+
+    Args:
+        generator: model of the same architecture.
+        source: `Path` of a run folder, or of a .keras file.
+
+    Raises:
+        cli.UserError: if there is no such file, or its architecture is another.
+    """
+    source = source / "generator.keras" if source.is_dir() else source
+    if not source.is_file():
+        raise cli.UserError(f"There is no generator {source} to start from.")
+    try:
+        generator.set_weights(keras.models.load_model(source, compile=False).get_weights())
+    except (ValueError, OSError) as error:
+        raise cli.UserError(
+            f"{source} does not fit: give scale, filters, residual_blocks and upsampling as it was "
+            f"trained with ({str(error).splitlines()[0]})."
+        ) from error
+    print(f"Generator: starts from {source}")
 
 
 def fit(gan, crops, recipe, steps_per_epoch, reports):
@@ -321,6 +354,7 @@ def main(argv=None):
         data_folder,
         run,
         resume=args.resume is not None,
+        init_generator=args.init_generator,
         strategy=args.strategy,
         vgg_weights=vgg_weights or "imagenet",
         checkpoint_minutes=args.checkpoint_minutes,
@@ -347,6 +381,9 @@ def parse_arguments(argv):
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of crops")
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="run folder; default: in runs/")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on where this run stopped")
+    parser.add_argument(
+        "--init-generator", type=Path, metavar="RUN", help="start from the generator of this run"
+    )
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
     parser.add_argument(
         "--vgg-weights",
@@ -397,7 +434,7 @@ def read_run(args, changes):
             raise cli.UserError(f"{run} cannot be resumed: there is no {run / name}.")
     changeable = {"epochs", "sample_every"}
     refused = [name for name in changes if name not in changeable]
-    refused += [name for name in ("recipe", "run") if getattr(args, name)]
+    refused += [name for name in ("recipe", "run", "init_generator") if getattr(args, name)]
     if refused:
         raise cli.UserError(
             f"--resume keeps the run's own settings; only {', '.join(sorted(changeable))} and data "

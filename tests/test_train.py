@@ -7,6 +7,7 @@ import sys
 import time
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -176,6 +177,24 @@ def test_resume_keeps_the_run_s_settings(crops, tmp_path):
     assert train.main(tiny(crops, run, "--epochs", "1")) == 0
     with pytest.raises(UserError, match=r"keeps the run's own settings.*Received: filters"):
         train.main(["--resume", str(run), "--filters", "8"])
+
+
+def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train.main(tiny(crops, first, "--epochs", "1")) == 0
+    arguments = ["--epochs", "1", "--learning-rate", "0", "--init-generator"]
+    assert train.main(tiny(crops, second, *arguments, str(first))) == 0
+    assert f"Generator: starts from {first}" in capsys.readouterr().out
+    ours, theirs = (
+        keras.models.load_model(run / "generator.keras", compile=False).trainable_variables
+        for run in (first, second)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(UserError, match=r"does not fit: give scale, filters"):
+        train.main(tiny(crops, tmp_path / "third", *arguments, str(first), "--filters", "8"))
+    with pytest.raises(UserError, match="no generator"):
+        train.main(tiny(crops, tmp_path / "third", *arguments, str(tmp_path / "none")))
 
 
 def test_a_batch_must_divide_between_the_devices(crops, tmp_path, monkeypatch):
