@@ -1,6 +1,7 @@
 """What a training run leaves in its folder while it trains: logs, curves, pictures, checkpoints."""
 
 import csv
+import math
 import signal
 import threading
 import time
@@ -22,8 +23,10 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves the whole state of training, and the generator on its own.
 
     `checkpoints/latest.weights.h5` holds both networks and both optimizers, the step among them;
-    `generator.keras` is the generator. A file is replaced only when its successor is complete, and
-    never by networks whose loss is no longer a number.
+    `generator.keras` is the generator, `best_generator.keras` the one with the lowest content loss
+    in validation so far. That is the distance that training minimises, in VGG19's features for a
+    GAN; PSNR would choose the blurriest. A file is replaced only when its successor is complete,
+    and never by networks whose loss is no longer a number.
 
     Args:
         run: path of the run folder.
@@ -40,6 +43,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.saved_at = time.monotonic()
+        past = (row.get("val_content_loss", "NA") for row in read_log(self.run))
+        self.best = min((float(loss) for loss in past if loss != "NA"), default=math.inf)
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.saved_at >= self.seconds:
@@ -47,6 +52,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.check(logs)
+        loss = logs.get("val_content_loss", math.inf)
+        if loss < self.best:
+            self.best = loss
+            with replacing(self.run / "best_generator.keras") as path:
+                self.model.generator.save(path)
 
     def on_train_end(self, logs=None):
         self.save(logs)
@@ -120,24 +130,47 @@ class LossCurves(keras.callbacks.Callback):
         self.run = Path(run)
 
     def on_epoch_end(self, epoch, logs=None):
-        with open(self.run / "log.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-        epochs = [int(row["epoch"]) + 1 for row in rows]
+        rows = read_log(self.run)
         panels = {
-            "content loss": ["content_loss"],
+            "content loss": ["content_loss", "val_content_loss"],
             "adversarial and discriminator loss": ["adversarial_loss", "discriminator_loss"],
             "discriminator's output": ["d_hr", "d_sr"],
-            "PSNR, dB": ["psnr"],
+            "PSNR, dB": ["psnr", "val_psnr"],
         }
         figure = Figure(figsize=(10, 7), layout="constrained")
         for axes, (title, columns) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
             for column in columns:
-                axes.plot(epochs, [float(row[column]) for row in rows], ".-", label=column)
+                points = [
+                    (int(row["epoch"]) + 1, float(row[column]))
+                    for row in rows
+                    if row.get(column, "NA") != "NA"
+                ]
+                if points:
+                    axes.plot(*zip(*points, strict=True), ".-", label=column)
             axes.set(title=title, xlabel="epoch")
-            if len(columns) > 1:
-                axes.legend()
+            axes.legend()
         with replacing(self.run / "losses.png") as path:
             figure.savefig(path)
+
+
+def read_log(run):
+    """Returns the rows of a run's `log.csv`, dicts of strings; "NA" where there is no value."""
+    path = run / "log.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def rewind_log(run, epoch):
+    """Drops what a killed run has logged after its last checkpoint: this epoch and later ones."""
+    rows = read_log(run)
+    kept = [row for row in rows if int(row["epoch"]) < epoch]
+    if len(kept) < len(rows):
+        with replacing(run / "log.csv") as path, path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(kept)
 
 
 class TensorBoardLogs(keras.callbacks.Callback):
@@ -168,14 +201,23 @@ class TensorBoardLogs(keras.callbacks.Callback):
         self.writer.close()
 
 
+class Stopped(Exception):
+    """Training was told to stop."""
+
+
 class StopOnSignal(keras.callbacks.Callback):
     """Ends training after the current step at Ctrl-C or SIGTERM; a second Ctrl-C ends it at once.
 
-    `stopped` says whether it did.
+    Raises:
+        Stopped: (from `fit`) after that step.
     """
 
     signals = (signal.SIGINT, signal.SIGTERM)
-    stopped = False
+
+    def __init__(self):
+        super().__init__()
+        self.told = False
+        self.previous = {}
 
     def on_train_begin(self, logs=None):
         # Python lets only the main thread handle signals.
@@ -183,13 +225,18 @@ class StopOnSignal(keras.callbacks.Callback):
             self.previous = {number: signal.signal(number, self.stop) for number in self.signals}
 
     def on_train_end(self, logs=None):
-        for number, handler in getattr(self, "previous", {}).items():
+        for number, handler in self.previous.items():
             signal.signal(number, handler)
 
     def stop(self, number, frame):
         """The signal handler."""
-        if self.stopped:
+        if self.told:
             raise KeyboardInterrupt
         print("\nStopping after this step. Ctrl-C again stops at once, without a checkpoint.")
-        self.stopped = True
-        self.model.stop_training = True
+        self.told = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.told:
+            raise Stopped
+
+    on_test_batch_end = on_train_batch_end

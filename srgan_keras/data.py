@@ -117,6 +117,27 @@ def sample_pairs(paths, recipe):
     return tf.stack(lr), tf.stack(hr)
 
 
+def validation_batches(paths, recipe):
+    """Batches that are the same every time: the middle of each picture, nothing random.
+
+    Args:
+        paths: list of pictures, from `list_crops`.
+        recipe: `Recipe`.
+
+    Returns:
+        finite `tf.data.Dataset` of `(lr, hr)` as `training_batches` gives them; the last batch may
+        be smaller.
+    """
+
+    def example(name):
+        size = recipe.crop_size
+        return make_pair(tf.image.resize_with_crop_or_pad(read_picture(name), size, size), recipe)
+
+    dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.batch(recipe.batch_size).prefetch(tf.data.AUTOTUNE)
+
+
 def read_picture(name):
     """Decodes a PNG or JPEG file into `(h, w, 3)` uint8."""
     picture = tf.io.decode_image(tf.io.read_file(name), channels=3, expand_animations=False)
@@ -138,9 +159,6 @@ def random_turn(image, seed):
 def make_pair(hr, recipe):
     """Makes the LR picture that belongs to an HR picture, and scales both.
 
-    LR is reduced with an antialiased bicubic kernel (a = -0.5, half-pixel centres), which is what
-    MATLAB's imresize and Pillow do; values that it throws beyond 0 and 255 are clipped.
-
     Args:
         hr: `(h, w, 3)` uint8, h and w multiples of `recipe.scale`.
         recipe: `Recipe`; its scale and its `lr_...` settings.
@@ -149,15 +167,31 @@ def make_pair(hr, recipe):
         `(lr, hr)`, float32, in the recipe's `lr_range` and in [-1, 1].
     """
     hr = tf.cast(hr, tf.float32)
-    height, width = hr.shape[0] or tf.shape(hr)[0], hr.shape[1] or tf.shape(hr)[1]
     lr = gaussian_blur(hr, recipe.lr_blur_sigma) if recipe.lr_blur_sigma else hr
-    lr = tf.image.resize(
-        lr, (height // recipe.scale, width // recipe.scale), method="bicubic", antialias=True
-    )
-    lr = tf.clip_by_value(lr, 0.0, 255.0)
+    lr = reduce_picture(lr, recipe.scale)
     if recipe.lr_rounding:
         lr = tf.round(lr)
     return pixels.from_8bit(lr, recipe.lr_range), pixels.from_8bit(hr)
+
+
+def reduce_picture(picture, scale):
+    """Makes a picture `scale` times smaller, as LR pictures are made.
+
+    With an antialiased bicubic kernel (a = -0.5, half-pixel centres), which is what MATLAB's
+    imresize and Pillow do; values that it throws beyond 0 and 255 are clipped.
+
+    Args:
+        picture: `(h, w, 3)` float32 in [0, 255], h and w multiples of `scale`.
+        scale: int.
+
+    Returns:
+        `(h / scale, w / scale, 3)` float32 in [0, 255], not rounded.
+    """
+    height = picture.shape[0] or tf.shape(picture)[0]
+    width = picture.shape[1] or tf.shape(picture)[1]
+    size = (height // scale, width // scale)
+    small = tf.image.resize(picture, size, method="bicubic", antialias=True)
+    return tf.clip_by_value(small, 0.0, 255.0)
 
 
 def gaussian_blur(image, sigma):

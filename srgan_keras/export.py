@@ -54,6 +54,35 @@ def export(generator, folder, lr_range="-1..1"):
     unfinished.rename(folder)
 
 
+def run_folder(source):
+    """Returns the run folder that `source`, itself or a .keras file in it, is about."""
+    return source.parent if source.suffix == ".keras" else source
+
+
+def load_generator(source):
+    """Loads a trained generator and the value range that it reads.
+
+    Args:
+        source: `Path` of a run folder, or of a .keras file in one.
+
+    Returns:
+        (the generator, a name in `pixels.RANGES`).
+
+    Raises:
+        cli.UserError: if there is no generator, it does not load, or its run's settings are gone.
+    """
+    file = source if source.suffix == ".keras" else source / "generator.keras"
+    settings = run_folder(source) / "recipe.json"
+    for path in (file, settings):
+        if not path.is_file():
+            raise cli.UserError(f"{source} is not a run folder or a file in one: no {path}.")
+    try:
+        generator = keras.models.load_model(file, compile=False)
+        return generator, json.loads(settings.read_text())["recipe"]["lr_range"]
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise cli.UserError(f"{file} or {settings} is broken: {error}") from error
+
+
 def reach(generator):
     """Returns a generator's scale, and the distance in LR pixels from which it draws.
 
@@ -76,17 +105,17 @@ def main(argv=None):
         prog="python -m srgan_keras.export",
         description="Writes the generator of a training run as a SavedModel.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of srgan_keras.train")
-    parser.add_argument("--out", type=Path, help="folder to write; default: RUN/saved_model")
+    parser.add_argument(
+        "source", type=Path, metavar="RUN", help="a run folder, or a .keras file in one"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder to write; default: RUN/saved_model"
+    )
     args = parser.parse_args(argv)
 
-    source, settings = args.run / "generator.keras", args.run / "recipe.json"
-    for path in (source, settings):
-        if not path.is_file():
-            raise cli.UserError(f"{args.run} is not a run folder: there is no {path}.")
-    generator = keras.models.load_model(source, compile=False)
-    out = args.out or args.run / "saved_model"
-    export(generator, out, json.loads(settings.read_text())["recipe"]["lr_range"])
+    generator, lr_range = load_generator(args.source)
+    out = args.out or run_folder(args.source) / "saved_model"
+    export(generator, out, lr_range)
     print(f"{out}: upscale with python -m srgan_keras.upscale PHOTO --model {out}")
 
 

@@ -7,7 +7,7 @@ Paths, command lines, distribution strategies and pictures on disk belong to oth
 import keras
 from keras import layers, losses, metrics, ops
 
-from srgan_keras.metrics import PSNR
+from srgan_keras.metrics import PSNR, SSIM
 
 
 class SRGAN(keras.Model):
@@ -27,9 +27,9 @@ class SRGAN(keras.Model):
     gan.fit(batches)
     ```
 
-    Logs: `loss` (the generator's, weighted), `content_loss`, `adversarial_loss`,
-    `discriminator_loss`, `d_hr` and `d_sr` (the discriminator's mean output on photographs and on
-    generated pictures), `psnr`.
+    Logs, in training and in validation: `loss` (the generator's, weighted), `content_loss`,
+    `adversarial_loss`, `discriminator_loss`, `d_hr` and `d_sr` (the discriminator's mean output on
+    photographs and on generated pictures), `psnr` and `ssim` (on luma).
 
     Args:
         generator: model from `(batch, h, w, 3)` to `(batch, scale * h, scale * w, 3)`.
@@ -55,7 +55,8 @@ class SRGAN(keras.Model):
         self.discriminator_loss_tracker = metrics.Mean(name="discriminator_loss")
         self.d_hr_tracker = metrics.Mean(name="d_hr")
         self.d_sr_tracker = metrics.Mean(name="d_sr")
-        self.psnr_tracker = PSNR(name="psnr")
+        self.psnr_tracker = PSNR()
+        self.ssim_tracker = SSIM()
 
     def compile(self, *, discriminator_optimizer, **kwargs):
         """As `keras.Model.compile`, with a second optimizer, for the discriminator.
@@ -116,35 +117,70 @@ class SRGAN(keras.Model):
         with tf.GradientTape() as tape:
             sr = self.generator(lr, training=True)
             with tape.stop_recording():
-                self.train_discriminator(hr, sr)
+                judgement = self.train_discriminator(hr, sr)
             loss = self.compute_loss(lr, hr, [sr, self.discriminator(sr, training=True)])
         variables = self.generator.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
-
-        self.psnr_tracker.update_state(hr, sr)
-        for metric in self.metrics:
-            if metric.name == "loss":
-                metric.update_state(loss * self.replicas)
-        return self.get_metrics_result()
+        return self.update_logs(hr, sr, loss, *judgement)
 
     def train_discriminator(self, hr, sr):
-        """One discriminator update: photographs towards 1, generated pictures towards 0."""
+        """One discriminator update: photographs towards 1, generated pictures towards 0.
+
+        Returns:
+            the discriminator's loss, and its outputs on `hr` and on `sr`.
+        """
         import tensorflow as tf
 
+        noise_hr, noise_sr = self.draw_label_noise(ops.shape(hr)[0])
         with tf.GradientTape() as tape:
             d_hr = self.discriminator(hr, training=True)
             d_sr = self.discriminator(sr, training=True)
-            noise_hr, noise_sr = self.draw_label_noise(ops.shape(hr)[0])
-            loss = 0.5 * (
-                self.discriminator_loss(1.0 - noise_hr, d_hr)
-                + self.discriminator_loss(noise_sr, d_sr)
-            )
+            loss = self.compute_discriminator_loss(d_hr, d_sr, noise_hr, noise_sr)
         variables = self.discriminator.trainable_variables
         self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss, d_hr, d_sr
 
+    def compute_discriminator_loss(self, d_hr, d_sr, noise_hr=0.0, noise_sr=0.0):
+        """Binary cross-entropy, half on photographs (label 1), half on generated pictures (0).
+
+        Args:
+            d_hr: the discriminator's outputs on photographs, `(batch, 1)`.
+            d_sr: likewise on generated pictures.
+            noise_hr: how far the labels of photographs are below 1.
+            noise_sr: how far the labels of generated pictures are above 0.
+        """
+        return 0.5 * (
+            self.discriminator_loss(ops.ones_like(d_hr) - noise_hr, d_hr)
+            + self.discriminator_loss(ops.zeros_like(d_sr) + noise_sr, d_sr)
+        )
+
+    def test_step(self, data):
+        """All that is logged in training, with the networks as they are at inference.
+
+        Args:
+            data: `(lr, hr)` as in `train_step`.
+
+        Returns:
+            dict of logs.
+        """
+        lr, hr = data
+        sr, d_sr = self(lr, training=False)
+        d_hr = self.discriminator(hr, training=False)
+        loss = self.compute_loss(lr, hr, [sr, d_sr], training=False)
+        d_loss = self.compute_discriminator_loss(d_hr, d_sr)
+        return self.update_logs(hr, sr, loss, d_loss, d_hr, d_sr)
+
+    def update_logs(self, hr, sr, loss, discriminator_loss, d_hr, d_sr):
+        """Updates every metric that `compute_loss` has not, and returns them all."""
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss * self.replicas)
+        self.discriminator_loss_tracker.update_state(discriminator_loss * self.replicas)
         self.d_hr_tracker.update_state(d_hr)
         self.d_sr_tracker.update_state(d_sr)
-        self.discriminator_loss_tracker.update_state(loss * self.replicas)
+        self.psnr_tracker.update_state(hr, sr)
+        self.ssim_tracker.update_state(hr, sr)
+        return self.get_metrics_result()
 
     def draw_label_noise(self, batch_size):
         """Draws U(0, label_noise) for this replica's photographs and generated pictures.
@@ -163,19 +199,3 @@ class SRGAN(keras.Model):
         noise = tf.random.stateless_uniform(shape, seed, 0.0, self.label_noise)
         first = replica.replica_id_in_sync_group * batch_size
         return tf.unstack(noise[:, first : first + batch_size])
-
-    def test_step(self, data):
-        """Content loss, adversarial loss and PSNR with the networks as they are at inference.
-
-        Args:
-            data: `(lr, hr)` as in `train_step`.
-
-        Returns:
-            dict of logs; those of the discriminator's training are left out.
-        """
-        lr, hr = data
-        sr, d_sr = self(lr, training=False)
-        self.compute_loss(lr, hr, [sr, d_sr])
-        self.psnr_tracker.update_state(hr, sr)
-        logs = self.get_metrics_result()
-        return {name: logs[name] for name in ("content_loss", "adversarial_loss", "psnr")}

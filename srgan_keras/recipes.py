@@ -30,7 +30,7 @@ class Recipe:
     name: str = "tutorial"
 
     scale: int = setting(4, "factor between LR and HR", choices=SCALES)
-    crop_size: int = setting(384, "side of the HR crops, in pixels", least=16)
+    crop_size: int = setting(384, "side of the HR crops, in pixels", least=24)
     augment: bool = setting(False, "random flips and quarter turns")
     lr_blur_sigma: float = setting(0.0, "Gaussian blur of HR before it is reduced", least=0)
     lr_rounding: bool = setting(False, "round LR to 8 bits, as LR files are")
@@ -65,7 +65,7 @@ class Recipe:
     epochs: int = setting(3000, "times through the crops", least=1)
     steps_per_epoch: int = setting(0, "0: as many as there are batches of crops", least=0)
     seed: int = setting(0, "of weights, crops, their order and label noise", least=0)
-    sample_every: int = setting(10, "epochs between two pictures of LR, SR and HR", least=1)
+    sample_every: int = setting(10, "epochs between two validations and sample pictures", least=1)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -112,7 +112,7 @@ def train(
     Args:
         recipe: `Recipe`.
         data_folder: folder of crops. With subfolders `train` and `test`, as `data_prep` writes
-            them, the sample pictures come from `test`.
+            them, `test` is held out for validation and sample pictures.
         run: run folder; new or empty unless `resume`.
         resume: go on from the checkpoint in `run`.
         init_generator: run folder or .keras file of the generator to start from; None starts from
@@ -132,7 +132,8 @@ def train(
     data_folder, run = Path(data_folder), Path(run)
     crops = data.list_crops(data.split_folder(data_folder, "train"), recipe.crop_size)
     test_folder = data.split_folder(data_folder, "test")
-    samples = data.list_crops(test_folder, recipe.crop_size) if test_folder else crops
+    held_out = data.list_crops(test_folder, recipe.crop_size) if test_folder else []
+    samples = (held_out or crops)[:SAMPLES_SHOWN]
     if not resume and run.exists() and any(run.iterdir()):
         raise cli.UserError(
             f"{run} is not empty. Go on with the run in it by --resume {run}, or choose another "
@@ -151,10 +152,11 @@ def train(
         gan = build_gan(recipe, content_loss, jit_compile=use_xla())
 
     steps_per_epoch = recipe.steps_per_epoch or max(1, len(crops) // recipe.batch_size)
-    print_plan(recipe, gan, crops, samples, steps_per_epoch, scope)
+    print_plan(recipe, gan, crops, held_out, steps_per_epoch, scope)
     check_fit(gan, content_loss, recipe, replicas, check_memory)
     if resume:
         gan.load_weights(run / callbacks.CHECKPOINT)
+        callbacks.rewind_log(run, gan.step // steps_per_epoch)
     elif init_generator:
         load_generator_weights(gan.generator, Path(init_generator))
     elif recipe.content_loss != "mse":
@@ -164,20 +166,19 @@ def train(
         )
     write_settings(run, recipe, data_folder, vgg_weights, scope)
 
-    signals = callbacks.StopOnSignal()
     reports = [
         keras.callbacks.CSVLogger(run / "log.csv", append=True),
         callbacks.TensorBoardLogs(run),
         callbacks.LossCurves(run),
-        callbacks.SamplePictures(run, data.sample_pairs(samples[:SAMPLES_SHOWN], recipe), recipe),
+        callbacks.SamplePictures(run, data.sample_pairs(samples, recipe), recipe),
         callbacks.Checkpoint(run, checkpoint_minutes),
-        signals,
+        callbacks.StopOnSignal(),
     ]
     print(f"Run folder: {run}" + (f", from step {gan.step}" if resume else ""), flush=True)
     started = time.monotonic()
-    fit(gan, crops, recipe, steps_per_epoch, reports)
+    finished = fit(gan, crops, held_out, recipe, steps_per_epoch, reports)
     print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
-    if signals.stopped:
+    if not finished:
         return False
     with replacing(run / "discriminator.keras") as path:
         gan.discriminator.save(path)
@@ -208,14 +209,22 @@ def load_generator_weights(generator, source):
     print(f"Generator: starts from {source}")
 
 
-def fit(gan, crops, recipe, steps_per_epoch, reports):
-    """Trains from the step that `gan` is at to the recipe's last, or until it is told to stop.
+def fit(gan, crops, held_out, recipe, steps_per_epoch, reports):
+    """Trains from the step that `gan` is at to the recipe's last.
 
-    A run that was stopped in the middle of an epoch first ends that epoch.
+    A run that was stopped in the middle of an epoch first ends that epoch. The held-out pictures
+    validate as often as sample pictures are made.
+
+    Returns:
+        bool: whether it got there; not if it was told to stop.
     """
-    while gan.step < recipe.epochs * steps_per_epoch and not gan.stop_training:
-        epoch, done = divmod(gan.step, steps_per_epoch)
-        try:
+    validation = {}
+    if held_out:
+        batches = data.validation_batches(held_out, recipe)
+        validation = {"validation_data": batches, "validation_freq": recipe.sample_every}
+    try:
+        while gan.step < recipe.epochs * steps_per_epoch:
+            epoch, done = divmod(gan.step, steps_per_epoch)
             gan.fit(
                 data.training_batches(crops, recipe, first_batch=gan.step),
                 initial_epoch=epoch,
@@ -224,22 +233,32 @@ def fit(gan, crops, recipe, steps_per_epoch, reports):
                 shuffle=False,
                 callbacks=reports,
                 verbose=1 if sys.stdout.isatty() else 2,
+                **validation,
             )
-        except tf.errors.ResourceExhaustedError as error:
-            raise cli.UserError(
-                f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
-                "--crop-size."
-            ) from error
-        except tf.errors.InvalidArgumentError as error:
-            broken = data.first_unreadable(crops)
-            if broken is None:
-                raise
-            for report in reports:  # Saves a checkpoint and closes the logs, as fit has not done.
-                report.on_train_end()
-            raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.") from error
+    except callbacks.Stopped:
+        end_reports(reports)
+        return False
+    except tf.errors.ResourceExhaustedError as error:
+        raise cli.UserError(
+            f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
+            "--crop-size."
+        ) from error
+    except tf.errors.InvalidArgumentError as error:
+        broken = data.first_unreadable(crops + held_out)
+        if broken is None:
+            raise
+        end_reports(reports)
+        raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.") from error
+    return True
 
 
-def print_plan(recipe, gan, crops, samples, steps_per_epoch, strategy):
+def end_reports(reports):
+    """Saves the checkpoint and closes the logs, as `fit` does when nothing stops it."""
+    for report in reports:
+        report.on_train_end()
+
+
+def print_plan(recipe, gan, crops, held_out, steps_per_epoch, strategy):
     """Prints what is going to be trained, on what, and with what."""
     settings = dataclasses.asdict(recipe)
     print(f"Recipe {settings.pop('name')}:")
@@ -253,7 +272,7 @@ def print_plan(recipe, gan, crops, samples, steps_per_epoch, strategy):
         f"discriminator {gan.discriminator.count_params():,}"
     )
     print(
-        f"Data: {len(crops)} crops for training, {len(samples)} for sample pictures; "
+        f"Data: {len(crops)} crops for training, {len(held_out)} held out for validation; "
         f"{steps_per_epoch} steps an epoch, {recipe.epochs * steps_per_epoch:,} in all"
     )
 

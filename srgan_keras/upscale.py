@@ -17,58 +17,61 @@ from data_prep import cli
 from data_prep.pictures import PictureError, list_pictures, open_picture, write_png
 
 
-def upscale(model, picture, tile=256):
-    """Enlarges one picture.
+class TrainedModel:
+    """A SavedModel that enlarges pictures.
 
-    A large picture goes through the model in tiles. Each tile is cut out with as much around it as
-    its result depends on, so the whole has no seams and is what the model makes of it in one piece.
+    A large picture goes through in tiles. Each tile is cut out with as much around it as its result
+    depends on, so the whole has no seams and is what the model makes of it in one piece.
 
     Args:
-        model: a SavedModel from `srgan_keras.export`, loaded by `load`.
-        picture: `(h, w, 3)` uint8.
+        path: folder that `srgan_keras.export` wrote, or a run folder that has one.
         tile: int, longest side of a tile in LR pixels, its surroundings not counted.
 
-    Returns:
-        `(scale * h, scale * w, 3)` uint8.
-    """
-    serve, scale, margin = model.signatures["serving_default"], int(model.scale), int(model.margin)
-    height, width, _ = picture.shape
-    result = np.empty((scale * height, scale * width, 3), np.uint8)
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            bottom, right = min(top + tile, height), min(left + tile, width)
-            outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
-            piece = picture[outer_top : bottom + margin, outer_left : right + margin]
-            sr = serve(pixels=tf.constant(piece[None]))["pixels"][0].numpy()
-            y, x = scale * (top - outer_top), scale * (left - outer_left)
-            result[scale * top : scale * bottom, scale * left : scale * right] = sr[
-                y : y + scale * (bottom - top), x : x + scale * (right - left)
-            ]
-    return result
-
-
-def load(path):
-    """Loads the SavedModel at `path`, or the one in the run folder at `path`.
+    Attributes:
+        scale: int, by how much it enlarges.
 
     Raises:
-        cli.UserError: if there is none, or it is not one that `srgan_keras.export` wrote.
+        cli.UserError: if there is no such SavedModel.
     """
-    path = Path(path)
-    folder = next(
-        (f for f in (path, path / "saved_model") if (f / "saved_model.pb").exists()), None
+
+    def __init__(self, path, tile=256):
+        folder = _find_saved_model(Path(path))
+        try:
+            model = tf.saved_model.load(str(folder))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise cli.UserError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
+        if not all(hasattr(model, name) for name in ("scale", "margin")):
+            raise cli.UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
+        self.scale, self.margin, self.tile = int(model.scale), int(model.margin), tile
+        self._model = model  # owns the variables that the signature reads
+        self._serve = model.signatures["serving_default"]
+
+    def __call__(self, picture):
+        """Enlarges `(h, w, 3)` uint8 into `(scale * h, scale * w, 3)` uint8."""
+        height, width, _ = picture.shape
+        scale, margin, tile = self.scale, self.margin, self.tile
+        result = np.empty((scale * height, scale * width, 3), np.uint8)
+        for top in range(0, height, tile):
+            for left in range(0, width, tile):
+                bottom, right = min(top + tile, height), min(left + tile, width)
+                outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
+                piece = picture[outer_top : bottom + margin, outer_left : right + margin]
+                sr = self._serve(pixels=tf.constant(piece[None]))["pixels"][0].numpy()
+                y, x = scale * (top - outer_top), scale * (left - outer_left)
+                result[scale * top : scale * bottom, scale * left : scale * right] = sr[
+                    y : y + scale * (bottom - top), x : x + scale * (right - left)
+                ]
+        return result
+
+
+def _find_saved_model(path):
+    for folder in (path, path / "saved_model"):
+        if (folder / "saved_model.pb").is_file():
+            return folder
+    raise cli.UserError(
+        f"There is no SavedModel in {path}. Give a run folder of srgan_keras.train or the folder "
+        "that srgan_keras.export wrote."
     )
-    if folder is None:
-        raise cli.UserError(
-            f"There is no SavedModel in {path}. Give a run folder of srgan_keras.train or the "
-            "folder that srgan_keras.export wrote."
-        )
-    try:
-        model = tf.saved_model.load(str(folder))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise cli.UserError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
-    if not all(hasattr(model, name) for name in ("scale", "margin")):
-        raise cli.UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
-    return model
 
 
 def find_photos(arguments):
@@ -135,15 +138,16 @@ def main(argv=None):
     )
     parser.add_argument("--out", type=Path, default=Path("upscaled"), help="folder for the results")
     parser.add_argument(
-        "--tile", type=int, default=256, help="pixels of a large photograph that go in at once"
+        "--tile",
+        type=cli.positive_int,
+        default=256,
+        help="side of the pieces that a large photograph goes through in; less needs less memory",
     )
     args = parser.parse_args(argv)
-    if args.tile < 1:
-        raise cli.UserError(f"--tile must be at least 1. Received: {args.tile}")
 
     photos = find_photos(args.photos)
-    model = load(args.model)
-    targets = choose_targets([name for _, name in photos], args.out, int(model.scale))
+    model = TrainedModel(args.model, args.tile)
+    targets = choose_targets([name for _, name in photos], args.out, model.scale)
     failed = 0
     for (photo, _), target in zip(photos, targets, strict=True):
         start = time.perf_counter()
@@ -153,7 +157,7 @@ def main(argv=None):
             print(f"skipped {photo}: {error}", file=sys.stderr)
             failed += 1
             continue
-        result = upscale(model, picture, args.tile)
+        result = model(picture)
         write_png(target, result)
         (h, w, _), (new_h, new_w, _) = picture.shape, result.shape
         seconds = time.perf_counter() - start

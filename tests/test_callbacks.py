@@ -109,7 +109,7 @@ def test_loss_curves_and_tensorboard_show_the_log(gan, batches, tmp_path):
         if name in set(rows[0]) - {"epoch"} and not name.startswith("val_")
     }
     assert points == expected
-    assert len(points) == 14
+    assert len(points) == 16
 
 
 def test_a_signal_ends_training_after_the_step(gan, batches):
@@ -122,14 +122,33 @@ def test_a_signal_ends_training_after_the_step(gan, batches):
             signal.raise_signal(signal.SIGINT)
 
     signals = callbacks.StopOnSignal()
-    fit(gan, batches, signals, Interrupt(), epochs=3)
+    with pytest.raises(callbacks.Stopped):
+        fit(gan, batches, Interrupt(), signals, epochs=3)
     assert steps == [0]
-    assert signals.stopped
+    signals.on_train_end()
     assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_signal_ends_it_at_once():
     signals = callbacks.StopOnSignal()
-    signals.stopped = True
+    signals.told = True
     with pytest.raises(KeyboardInterrupt):
         signals.stop(signal.SIGINT, None)
+
+
+def test_the_best_generator_is_that_of_the_lowest_content_loss_in_validation(tmp_path, gan):
+    checkpoint = callbacks.Checkpoint(tmp_path)
+    checkpoint.set_model(gan)
+    checkpoint.on_train_begin()
+    file, saved = tmp_path / "best_generator.keras", []
+    for epoch, loss in enumerate([3.0, None, 2.0, 2.5]):
+        file.unlink(missing_ok=True)
+        logs = {"loss": 1.0} if loss is None else {"loss": 1.0, "val_content_loss": loss}
+        checkpoint.on_epoch_end(epoch, logs)
+        saved.append(file.exists())
+    assert saved == [True, False, True, False]
+
+    (tmp_path / "log.csv").write_text("epoch,val_content_loss\n0,3.0\n1,NA\n2,2.0\n")
+    resumed = callbacks.Checkpoint(tmp_path)
+    resumed.on_train_begin()
+    assert resumed.best == 2.0

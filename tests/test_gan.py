@@ -4,8 +4,10 @@ import pytest
 import tensorflow as tf
 from keras.losses import BinaryCrossentropy
 
+from srgan_keras import pixels
 from srgan_keras.gan import SRGAN
 from srgan_keras.losses import VGGLoss
+from srgan_keras.metrics import measure
 from srgan_keras.models import build_discriminator, build_generator
 
 
@@ -64,7 +66,8 @@ def test_is_the_tutorial_s_two_output_model(batch):
 def test_logs(batch):
     logs = fit(build(adam), batch)
     assert set(logs) == {
-        "loss", "content_loss", "adversarial_loss", "discriminator_loss", "d_hr", "d_sr", "psnr",
+        "loss", "content_loss", "adversarial_loss", "discriminator_loss", "d_hr", "d_sr",
+        "psnr", "ssim",
     }  # fmt: skip
     content, adversarial = logs["content_loss"][0], logs["adversarial_loss"][0]
     assert logs["loss"][0] == pytest.approx(content + 1e-3 * adversarial, rel=1e-5)
@@ -188,10 +191,25 @@ def test_checkpoint_holds_everything_but_vgg(batch, tmp_path):
     assert not [name for name in names if "vgg" in name]
 
 
-def test_evaluate(batch):
+def test_validation_logs_are_those_of_training(batch):
     gan = build(adam)
+    before = values(gan.variables)
     logs = gan.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0, return_dict=True)
-    assert set(logs) == {"content_loss", "adversarial_loss", "psnr"}
-    sr = gan.generator(batch[0], training=False)
-    mse = np.square(np.asarray(sr) - batch[1]).mean(axis=(1, 2, 3))
-    assert logs["psnr"] == pytest.approx(np.mean(10 * np.log10(4 / mse)), rel=1e-5)
+    assert set(logs) == set(fit(build(adam), batch))
+    sr, d_sr = gan(batch[0], training=False)
+    d_hr = gan.discriminator(batch[1], training=False)
+    assert logs["d_hr"] == pytest.approx(float(np.mean(d_hr)), rel=1e-5)
+    assert logs["d_sr"] == pytest.approx(float(np.mean(d_sr)), rel=1e-5)
+    expected = -0.5 * (np.mean(np.log(d_hr)) + np.mean(np.log(1 - np.asarray(d_sr))))
+    assert logs["discriminator_loss"] == pytest.approx(expected, rel=1e-5)
+    scores = [
+        measure(*(np.asarray(pixels.to_8bit(image)) for image in pair))
+        for pair in zip(batch[1], sr, strict=True)
+    ]
+    assert [logs["psnr"], logs["ssim"]] == pytest.approx(np.mean(scores, axis=0), rel=1e-4)
+    metrics = {variable.path for metric in gan.metrics for variable in metric.variables}
+    assert not [
+        variable.path
+        for variable, old in zip(gan.variables, before, strict=True)
+        if variable.path not in metrics and not np.array_equal(variable, old)
+    ]

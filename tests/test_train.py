@@ -57,6 +57,7 @@ def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
         "samples/epoch-0002.png",
         "checkpoints/latest.weights.h5",
         "generator.keras",
+        "best_generator.keras",
         "discriminator.keras",
         "saved_model/saved_model.pb",
     }
@@ -66,7 +67,9 @@ def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
     assert settings["recipe"]["seed"] == 0
     assert settings["data"] == str(crops)
     with open(run / "log.csv", newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert [row["val_psnr"] == "NA" for row in rows] == [True, False]
 
     said = capsys.readouterr().out
     for word in (
@@ -74,7 +77,7 @@ def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
         "Devices: CPU",
         "Parameters: generator",
         "Memory: about",
-        "5 crops for training, 2 for sample pictures; 3 steps an epoch, 6 in all",
+        "5 crops for training, 2 held out for validation; 3 steps an epoch, 6 in all",
         "peak memory",
         f"srgan_keras.upscale PHOTO --model {run}",
     ):
@@ -90,6 +93,7 @@ def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, mo
         def on_train_batch_end(self, batch, logs=None):
             if self.model.step == 1:
                 self.stop(signal.SIGTERM, None)
+            super().on_train_batch_end(batch, logs)
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks, "StopOnSignal", StopAfterOneStep)
@@ -97,6 +101,17 @@ def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, mo
     assert train.main(["--resume", str(stopped), "--epochs", "1"]) == 0
     assert train.main(["--resume", str(stopped), "--epochs", "2"]) == 0
     assert_same_state(whole, stopped)
+    logs = [callbacks.read_log(run) for run in (whole, stopped)]
+    assert logs[0][1] == logs[1][1]
+
+
+def test_a_killed_run_s_log_is_taken_back_to_its_checkpoint(tmp_path):
+    text = "epoch,loss\n0,3.0\n1,2.0\n2,1.0\n"
+    (tmp_path / "log.csv").write_text(text)
+    callbacks.rewind_log(tmp_path, 3)
+    assert (tmp_path / "log.csv").read_text() == text
+    callbacks.rewind_log(tmp_path, 1)
+    assert callbacks.read_log(tmp_path) == [{"epoch": "0", "loss": "3.0"}]
 
 
 def test_ctrl_c_stops_cleanly_and_can_be_resumed(crops, tmp_path):

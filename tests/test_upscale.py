@@ -11,7 +11,7 @@ from data_prep.cli import UserError
 from data_prep.pictures import open_picture
 from srgan_keras.export import export
 from srgan_keras.models import build_generator
-from srgan_keras.upscale import choose_targets, load, main, upscale
+from srgan_keras.upscale import TrainedModel, choose_targets, main
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,10 @@ def picture(height=31, width=45):
 
 
 def test_tiles_leave_no_seams(saved_model):
-    model = load(saved_model)
-    whole = model.signatures["serving_default"](pixels=tf.constant(picture()[None]))["pixels"][0]
+    signatures = tf.saved_model.load(str(saved_model)).signatures
+    whole = signatures["serving_default"](pixels=tf.constant(picture()[None]))["pixels"][0]
     for tile in (8, 13, 256):
-        result = upscale(model, picture(), tile)
+        result = TrainedModel(saved_model, tile)(picture())
         assert result.shape == (124, 180, 3)
         # A last bit of float arithmetic may differ with the size of what is convolved.
         assert np.abs(result.astype(int) - whole.numpy().astype(int)).max() <= 1
@@ -78,14 +78,14 @@ def test_names_that_would_meet():
 
 def test_clear_errors(saved_model, tmp_path):
     with pytest.raises(UserError, match="There is no SavedModel"):
-        load(tmp_path)
+        TrainedModel(tmp_path)
     with pytest.raises(UserError, match="There is no file"):
         main([str(tmp_path / "none.jpg"), "--model", str(saved_model)])
     with pytest.raises(UserError, match="There are no pictures"):
         main([str(tmp_path), "--model", str(saved_model)])
     (tmp_path / "saved_model.pb").write_text("not a model")
     with pytest.raises(UserError, match="does not load"):
-        load(tmp_path)
+        TrainedModel(tmp_path)
 
 
 def test_knows_no_model_code(saved_model, tmp_path):
