@@ -26,8 +26,9 @@ ANNOTATIONS_MB = 241
 PHOTO_MB = 0.16  # mean of COCO 2017: 19 GB in 123,287 photographs
 DEFAULT_SPLITS = ["train2017", "val2017"]
 
-# The options that decide which crops there are: a folder of crops is made with one set of them.
-_SETTINGS = ("num_images", "train_ratio", "seed", "crop_size", "categories", "crop", "splits")
+# The options that decide what the crops are like: a folder is made with one set of them. Their
+# number may change: crops too many are removed, others stay.
+_SETTINGS = ("train_ratio", "seed", "crop_size", "categories", "crop", "splits")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -152,10 +152,10 @@ def check_settings(out: Path, settings: dict) -> None:
     """
     file = out / "crops.json"
     advice = "Choose another --out or delete this folder first"
+    if not any(any((out / split).glob("*")) for split in SPLITS):
+        return  # no crops yet: nothing can be mixed
     if not file.exists():
-        if any(any((out / split).glob("*")) for split in SPLITS):
-            raise UserError(f"{out}: train/ or test/ holds files of another origin. {advice}")
-        return
+        raise UserError(f"{out}: train/ or test/ holds files of another origin. {advice}")
     try:
         before = dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError):

@@ -39,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     folder.add(photos)
     print(folder.finish())
     if not folder.crops:
-        raise UserError(f"none of the {len(photos)} pictures in {args.photos} could be used")
+        raise UserError(
+            f"none of the {len(photos)} pictures in {args.photos} could be used; a smaller "
+            f"--crop-size than {args.crop_size} takes smaller ones"
+        )
     return 0
 
 

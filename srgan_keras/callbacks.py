@@ -1,7 +1,10 @@
 """What a training run leaves in its folder while it trains: logs, curves, pictures, checkpoints."""
 
+import contextlib
 import csv
 import math
+import os
+import shutil
 import signal
 import threading
 import time
@@ -15,8 +18,7 @@ from matplotlib.figure import Figure
 from data_prep.cli import UserError
 from data_prep.pictures import replacing, write_png
 from srgan_keras import pixels
-
-CHECKPOINT = "checkpoints/latest.weights.h5"
+from srgan_keras.runs import CHECKPOINT, GENERATOR, LOG
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -33,7 +35,8 @@ class Checkpoint(keras.callbacks.Callback):
         minutes: float, save at the first step after so many minutes, and at the end.
 
     Raises:
-        UserError: (from `fit`) if the loss is not finite at the end of an epoch or when it saves.
+        UserError: (from `fit`) if the loss is not finite at the end of an epoch or when it saves,
+            or if the disk is full.
     """
 
     def __init__(self, run, minutes=10.0):
@@ -70,12 +73,25 @@ class Checkpoint(keras.callbacks.Callback):
                 f"--learning-rate; what {self.run} holds is from before."
             )
 
+    def check_disk(self):
+        """Raises an error if the disk is too full, on which HDF5 would crash the interpreter."""
+        optimizers = (self.model.optimizer, self.model.discriminator_optimizer)
+        variables = [*self.model.variables, *(v for o in optimizers for v in o.variables)]
+        need = 1.2 * 4 * sum(math.prod(variable.shape) for variable in variables) + 1e6
+        free = shutil.disk_usage(self.run).free
+        if free < need:
+            raise UserError(
+                f"The disk of {self.run} has {free / 1e6:.0f} MB free and a checkpoint needs "
+                f"{need / 1e6:.0f} MB. Make room, then go on with --resume {self.run}."
+            )
+
     def save(self, logs):
         """Saves now."""
         self.check(logs)
+        self.check_disk()
         with replacing(self.run / CHECKPOINT) as path:
             self.model.save_weights(path)
-        with replacing(self.run / "generator.keras") as path:
+        with replacing(self.run / GENERATOR) as path:
             self.model.generator.save(path)
         self.saved_at = time.monotonic()
 
@@ -154,23 +170,28 @@ class LossCurves(keras.callbacks.Callback):
 
 
 def read_log(run):
-    """Returns the rows of a run's `log.csv`, dicts of strings; "NA" where there is no value."""
-    path = run / "log.csv"
+    """Returns the rows of a run's log, dicts of strings; "NA" where there is no value.
+
+    A row that a kill cut short, or that another joined on to, is left out.
+    """
+    path = run / LOG
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["epoch"].isdecimal() and None not in {*row, *row.values()}]
 
 
 def rewind_log(run, epoch):
     """Drops what a killed run has logged after its last checkpoint: this epoch and later ones."""
-    rows = read_log(run)
-    kept = [row for row in rows if int(row["epoch"]) < epoch]
-    if len(kept) < len(rows):
-        with replacing(run / "log.csv") as path, path.open("w", newline="") as file:
+    rows = [row for row in read_log(run) if int(row["epoch"]) < epoch]
+    if rows:
+        with replacing(run / LOG) as path, path.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(rows)
+    else:
+        (run / LOG).unlink(missing_ok=True)
 
 
 class TensorBoardLogs(keras.callbacks.Callback):
@@ -206,13 +227,13 @@ class Stopped(Exception):
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends training after the current step at Ctrl-C or SIGTERM; a second Ctrl-C ends it at once.
+    """Ends training after the current step at Ctrl-C, SIGTERM or when the terminal closes.
+
+    A second signal ends it at once.
 
     Raises:
         Stopped: (from `fit`) after that step.
     """
-
-    signals = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self):
         super().__init__()
@@ -222,7 +243,9 @@ class StopOnSignal(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
-            self.previous = {number: signal.signal(number, self.stop) for number in self.signals}
+            names = {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal))  # Windows has no SIGHUP.
+            numbers = [getattr(signal, name) for name in names]
+            self.previous = {number: signal.signal(number, self.stop) for number in numbers}
 
     def on_train_end(self, logs=None):
         for number, handler in self.previous.items():
@@ -232,8 +255,9 @@ class StopOnSignal(keras.callbacks.Callback):
         """The signal handler."""
         if self.told:
             raise KeyboardInterrupt
-        print("\nStopping after this step. Ctrl-C again stops at once, without a checkpoint.")
         self.told = True
+        with contextlib.suppress(OSError):  # Whoever read the output may be gone.
+            os.write(2, b"\nStopping after this step. Ctrl-C again stops without a checkpoint.\n")
 
     def on_train_batch_end(self, batch, logs=None):
         if self.told:

@@ -4,6 +4,7 @@ Making the crops belongs to `data_prep`.
 """
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def list_crops(folder, crop_size):
     """Lists the pictures of a folder that training can read.
 
     Args:
-        folder: path of a folder of PNG or JPEG pictures, looked through recursively.
+        folder: path of a folder of PNG or JPEG pictures, looked through recursively. Crops are
+            taken as they are: `data_prep` has turned them upright and put them into sRGB.
         crop_size: int, the least width and height they must have.
 
     Returns:
@@ -53,12 +55,12 @@ def list_crops(folder, crop_size):
 def split_folder(data, split):
     """Returns the folder of a split, `data/train` or `data/test` as data_prep writes them.
 
-    A folder without a `train` folder is all training data and has no test split (None).
+    A folder without a `train` folder is all training data. None stands for no such split.
     """
     data = Path(data)
     if (data / "train").is_dir():
         folder = data / split
-        return folder if folder.is_dir() else None
+        return folder if folder.is_dir() and any(folder.iterdir()) else None
     return data if split == "train" else None
 
 
@@ -77,7 +79,7 @@ def training_batches(paths, recipe, first_batch=0):
         `tf.data.Dataset` of `(lr, hr)`: `(batch, crop / scale, crop / scale, 3)` float32 in the
         recipe's `lr_range` and `(batch, crop, crop, 3)` float32 in [-1, 1].
     """
-    names = tf.constant([str(path) for path in paths])
+    names = tf.constant([os.fsencode(path) for path in paths])
     count = len(paths)
 
     def example(k):
@@ -109,7 +111,7 @@ def sample_pairs(paths, recipe):
         `(lr, hr)` as `training_batches` gives them, with `len(paths)` pairs of equal size, at most
         384 pixels (or `recipe.crop_size`, if that is more).
     """
-    pictures = [read_picture(str(path)) for path in paths]
+    pictures = [read_picture(os.fsencode(path)) for path in paths]
     size = min([max(384, recipe.crop_size)] + [side for hr in pictures for side in hr.shape[:2]])
     size -= size % recipe.scale
     crops = [tf.image.resize_with_crop_or_pad(hr, size, size) for hr in pictures]
@@ -133,7 +135,7 @@ def validation_batches(paths, recipe):
         size = recipe.crop_size
         return make_pair(tf.image.resize_with_crop_or_pad(read_picture(name), size, size), recipe)
 
-    dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
     dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(recipe.batch_size).prefetch(tf.data.AUTOTUNE)
 
@@ -217,7 +219,7 @@ def first_unreadable(paths):
         try:
             open_picture(path)
         except PictureError as error:
-            return path, str(error)
+            return path, error.reason
     return None
 
 

@@ -24,9 +24,10 @@ from data_prep import cli
 from data_prep.pictures import PictureError, list_pictures, open_picture, replacing, write_png
 from srgan_keras.comparison import draw_comparison
 from srgan_keras.data import reduce_picture, split_folder
-from srgan_keras.export import export, load_generator
+from srgan_keras.export import export
 from srgan_keras.interpolation import FILTERS, Interpolation
 from srgan_keras.metrics import measure
+from srgan_keras.runs import SETTINGS, load_generator, read_settings
 from srgan_keras.upscale import TrainedModel
 
 # What Pillow's bicubic must give (PSNR, SSIM, x4); an evaluation that differs measures otherwise.
@@ -117,9 +118,9 @@ def load_method(name, scale, tile=256):
             f"--model {name}: not a file or folder, nor one of {', '.join(FILTERS)}."
         )
     if path.suffix == ".keras":
-        generator, lr_range = load_generator(path)
+        generator, recipe = load_generator(path)
         with tempfile.TemporaryDirectory() as folder:
-            export(generator, Path(folder, "model"), lr_range)
+            export(generator, Path(folder, "model"), recipe.lr_range)
             method = TrainedModel(Path(folder, "model"), tile)
     else:
         method = TrainedModel(path, tile)
@@ -275,9 +276,8 @@ def describe_run(names):
     """Says what was evaluated, with what, where and when, for the files that are written."""
     seeds = {}
     for name in names:
-        settings = Path(name, "recipe.json")
-        if settings.is_file():
-            seeds[name] = json.loads(settings.read_text())["recipe"]["seed"]
+        if Path(name, SETTINGS).is_file():
+            seeds[name] = read_settings(Path(name))["recipe"].seed
     return {
         "date": time.strftime("%Y-%m-%d"),
         "command": " ".join(sys.argv),

@@ -6,8 +6,8 @@ Scaling, clipping and rounding are inside: whoever loads it needs TensorFlow and
 package.
 """
 
-import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import keras
 import tensorflow as tf
 
 from data_prep import cli
-from srgan_keras import pixels
+from data_prep.pictures import replacing
+from srgan_keras import pixels, runs
 from srgan_keras.models.layers import PixelShuffle
 
 
@@ -32,7 +33,7 @@ def export(generator, folder, lr_range="-1..1"):
         lr_range: the value range that the generator was trained to read.
 
     Raises:
-        cli.UserError: if `folder` exists and is not a SavedModel.
+        cli.UserError: if `folder` exists and is not a SavedModel, or cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / "saved_model.pb").exists():
@@ -47,40 +48,15 @@ def export(generator, folder, lr_range="-1..1"):
     module.weights = generator.weights
     scale, margin = reach(generator)
     module.scale, module.margin = tf.Variable(scale), tf.Variable(margin)
-    unfinished = folder.with_name(f".unfinished-{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    tf.saved_model.save(module, unfinished, signatures={"serving_default": serve})
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
-
-
-def run_folder(source):
-    """Returns the run folder that `source`, itself or a .keras file in it, is about."""
-    return source.parent if source.suffix == ".keras" else source
-
-
-def load_generator(source):
-    """Loads a trained generator and the value range that it reads.
-
-    Args:
-        source: `Path` of a run folder, or of a .keras file in one.
-
-    Returns:
-        (the generator, a name in `pixels.RANGES`).
-
-    Raises:
-        cli.UserError: if there is no generator, it does not load, or its run's settings are gone.
-    """
-    file = source if source.suffix == ".keras" else source / "generator.keras"
-    settings = run_folder(source) / "recipe.json"
-    for path in (file, settings):
-        if not path.is_file():
-            raise cli.UserError(f"{source} is not a run folder or a file in one: no {path}.")
-    try:
-        generator = keras.models.load_model(file, compile=False)
-        return generator, json.loads(settings.read_text())["recipe"]["lr_range"]
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise cli.UserError(f"{file} or {settings} is broken: {error}") from error
+    with replacing(folder) as unfinished:
+        try:
+            tf.saved_model.save(module, unfinished, signatures={"serving_default": serve})
+        except BaseException as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if isinstance(error, tf.errors.OpError):
+                raise cli.UserError(f"{folder} cannot be written: {error.message}") from error
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def reach(generator):
@@ -113,10 +89,12 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
 
-    generator, lr_range = load_generator(args.source)
-    out = args.out or run_folder(args.source) / "saved_model"
-    export(generator, out, lr_range)
-    print(f"{out}: upscale with python -m srgan_keras.upscale PHOTO --model {out}")
+    generator, recipe = runs.load_generator(args.source)
+    run = args.source.parent if args.source.suffix == ".keras" else args.source
+    out = args.out or run / runs.SAVED_MODEL
+    export(generator, out, recipe.lr_range)
+    print("Upscale a picture with it:")
+    print(f"  python -m srgan_keras.upscale PHOTO --model {shlex.quote(str(out))} --out upscaled")
 
 
 if __name__ == "__main__":

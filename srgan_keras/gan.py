@@ -11,7 +11,7 @@ from srgan_keras.metrics import PSNR, SSIM
 
 
 class SRGAN(keras.Model):
-    """The GAN of the tutorial (001): LR in, the generated picture and the discriminator's word out.
+    """The GAN of the tutorial: LR in, the generated picture and the discriminator's word out.
 
     Compiled with one loss for each output, as in the tutorial, and trained with `fit` on batches
     `(lr, hr)`:

@@ -34,8 +34,9 @@ class VGGLoss(keras.losses.Loss):
     Args:
         layer: a convolution of VGG19 by its Keras name, after its ReLU: `"block5_conv4"` is the
             paper's VGG54 and the tutorial's, `"block2_conv2"` is VGG22.
-        weights: `"imagenet"` (downloaded once by Keras and cached), the path of an H5 weight file
-            without top, or None for random weights (tests only).
+        weights: the path of an H5 weight file without top; `"imagenet"` for the file that the
+            environment variable SRGAN_VGG_WEIGHTS names or else Keras' own, downloaded once and
+            cached; or None for random weights (tests only).
         preprocessing: `"raw"` feeds [-1, 1] pictures to VGG19 as they are, as the tutorial does;
             `"vgg"` turns them into what VGG19 was trained on (0 to 255, BGR, mean subtracted).
         feature_scale: factor on the features; `PAPER_FEATURE_SCALE` goes with `"vgg"`.
@@ -69,6 +70,8 @@ class VGGLoss(keras.losses.Loss):
             raise ValueError(
                 f"preprocessing must be one of {PREPROCESSING}. Received: {preprocessing!r}"
             )
+        if weights == "imagenet":
+            weights = os.environ.get(WEIGHTS_VARIABLE) or weights
         self.layer = layer
         self.weights = weights
         self.preprocessing = preprocessing

@@ -14,8 +14,8 @@ def from_8bit(pixels, value_range="-1..1"):
 
     Args:
         pixels: tensor of any shape, values in [0, 255], uint8 or float.
-        value_range: a name in `RANGES`. The tutorial (001) uses [-1, 1] for LR and HR; the
-            fritz-style article (000) uses [0, 1] for LR.
+        value_range: a name in `RANGES`. The tutorial uses [-1, 1] for LR and HR, Ledig et al.
+            2017 use [0, 1] for LR.
 
     Returns:
         float32 tensor of the same shape with values in that range.

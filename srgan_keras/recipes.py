@@ -13,15 +13,15 @@ from srgan_keras.models.generator import SCALES, UPSAMPLING
 from srgan_keras.pixels import RANGES
 
 
-def setting(default, meaning, *, choices=None, least=None):
+def setting(default, meaning, *, choices=None, least=None, most=2**31 - 1):
     """A field of `Recipe`, with its meaning for --help and the values that it can take."""
-    metadata = {"help": meaning, "choices": choices, "least": least}
+    metadata = {"help": meaning, "choices": choices, "least": least, "most": most}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Every setting of a training run; the defaults are the tutorial's (001).
+    """Every setting of a training run; the defaults are the tutorial's.
 
     Raises:
         UserError: if a value is not one that the setting can take.
@@ -30,21 +30,23 @@ class Recipe:
     name: str = "tutorial"
 
     scale: int = setting(4, "factor between LR and HR", choices=SCALES)
-    crop_size: int = setting(384, "side of the HR crops, in pixels", least=24)
+    crop_size: int = setting(384, "side of the HR crops, in pixels", least=24, most=4096)
     augment: bool = setting(False, "random flips and quarter turns")
     lr_blur_sigma: float = setting(0.0, "Gaussian blur of HR before it is reduced", least=0)
     lr_rounding: bool = setting(False, "round LR to 8 bits, as LR files are")
     lr_range: str = setting("-1..1", "value range of LR; HR is in -1..1", choices=tuple(RANGES))
 
-    filters: int = setting(64, "channels of the generator's trunk", least=1)
-    residual_blocks: int = setting(16, "residual blocks of the generator", least=0)
+    filters: int = setting(64, "channels of the generator's trunk", least=1, most=1024)
+    residual_blocks: int = setting(16, "residual blocks of the generator", least=0, most=1000)
     upsampling: str = setting("nearest", "the generator's upsampling blocks", choices=UPSAMPLING)
-    batch_norm_momentum: float = setting(0.5, "of both networks' moving averages", least=0)
+    batch_norm_momentum: float = setting(0.5, "of both networks' moving averages", least=0, most=1)
 
-    discriminator_filters: int = setting(64, "channels of its first layer", least=1)
+    discriminator_filters: int = setting(64, "channels of its first layer", least=1, most=1024)
     discriminator_head: str = setting("flatten", "what joins its feature maps", choices=HEADS)
-    dense_units: int = setting(1024, "width of the discriminator's dense layer", least=1)
-    label_noise: float = setting(0.2, "its labels are off by up to this much", least=0)
+    dense_units: int = setting(
+        1024, "width of the discriminator's dense layer", least=1, most=65536
+    )
+    label_noise: float = setting(0.2, "its labels are off by up to this much", least=0, most=1)
 
     content_loss: str = setting(
         "block5_conv4", "a layer of VGG19, or mse", choices=(*VGG_LAYERS, "mse")
@@ -58,8 +60,8 @@ class Recipe:
 
     learning_rate: float = setting(1e-4, "Adam's learning rate, for both networks", least=0)
     learning_rate_drop_step: int = setting(0, "from here on it is a tenth; 0: never", least=0)
-    beta_1: float = setting(0.9, "Adam's beta_1", least=0)
-    beta_2: float = setting(0.999, "Adam's beta_2", least=0)
+    beta_1: float = setting(0.9, "Adam's beta_1", least=0, most=0.9999)
+    beta_2: float = setting(0.999, "Adam's beta_2", least=0, most=0.999999)
     epsilon: float = setting(1e-8, "Adam's epsilon", least=0)
     batch_size: int = setting(64, "crops a step, over all devices", least=1)
     epochs: int = setting(3000, "times through the crops", least=1)
@@ -70,17 +72,22 @@ class Recipe:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            choices, least = (field.metadata.get(key) for key in ("choices", "least"))
+            choices, least, most = (field.metadata.get(key) for key in ("choices", "least", "most"))
             kinds = (int, float) if field.type is float else field.type
             if not isinstance(value, kinds):
                 expected = f"of type {field.type.__name__}"
             elif choices and value not in choices:
                 expected = f"one of {', '.join(map(str, choices))}"
-            elif least is not None and not value >= least:
-                expected = f"at least {least}"
+            elif least is not None and not least <= value <= most:
+                expected = f"from {least} to {most}"
             else:
                 continue
             raise UserError(f"{field.name} must be {expected}. Received: {value!r}")
+        if 3 * self.lr_blur_sigma >= self.crop_size:
+            raise UserError(
+                f"lr_blur_sigma must be less than a third of crop_size, {self.crop_size}. "
+                f"Received: {self.lr_blur_sigma}"
+            )
         if self.crop_size % self.scale:
             raise UserError(
                 f"crop_size must be a multiple of the scale, {self.scale}. "
@@ -89,9 +96,9 @@ class Recipe:
 
 
 def tutorial():
-    """The SRGAN of "Single Image Super Resolution Using GANs - Keras" (001): the default.
+    """The SRGAN of the tutorial "Single Image Super Resolution Using GANs - Keras": the default.
 
-    Source: the article's text and SPEC rows T1 to T8. Weights, losses and optimizer are the
+    Source: the article's text and figure. Weights, losses and optimizer are the
     tutorial's, nothing is pretrained.
     Command: python -m srgan_keras.train --data crops/
     Hardware: the author reports 3 to 4 days on one Tesla P100; a batch of 64 at 384 pixels needs
@@ -102,7 +109,7 @@ def tutorial():
 
 
 def paper():
-    """The description in "Image Super-Resolution using Generative Adversarial Networks" (000).
+    """The article "Image Super-Resolution using Generative Adversarial Networks".
 
     Source: the article's section on training, which follows Ledig et al. 2017: blurred, reduced LR
     in [0, 1]; VGG54 content loss, sub-pixel convolution; Adam at 1e-4 for 1e5 steps and at 1e-5

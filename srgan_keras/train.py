@@ -9,6 +9,7 @@ folder.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,6 +18,7 @@ import shlex
 import sys
 import textwrap
 import time
+import warnings
 from pathlib import Path
 
 import keras
@@ -26,8 +28,8 @@ from keras.optimizers import Adam
 from keras.optimizers.schedules import PiecewiseConstantDecay
 
 from data_prep import cli
-from data_prep.pictures import replacing
-from srgan_keras import callbacks, data
+from data_prep.pictures import remove_temporaries, replacing
+from srgan_keras import callbacks, data, runs
 from srgan_keras.distribution import STRATEGIES, choose_strategy, describe_devices, use_xla
 from srgan_keras.export import export
 from srgan_keras.gan import SRGAN
@@ -135,10 +137,10 @@ def train(
     held_out = data.list_crops(test_folder, recipe.crop_size) if test_folder else []
     samples = (held_out or crops)[:SAMPLES_SHOWN]
     if not resume and run.exists() and any(run.iterdir()):
-        raise cli.UserError(
-            f"{run} is not empty. Go on with the run in it by --resume {run}, or choose another "
-            "folder by --run."
-        )
+        raise cli.UserError(f"{run} is not empty. {runs.describe_folder(run)}")
+    broken = data.first_unreadable(samples)
+    if broken:
+        raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.")
 
     scope = choose_strategy(strategy)
     replicas = scope.num_replicas_in_sync
@@ -155,26 +157,35 @@ def train(
     print_plan(recipe, gan, crops, held_out, steps_per_epoch, scope)
     check_fit(gan, content_loss, recipe, replicas, check_memory)
     if resume:
-        gan.load_weights(run / callbacks.CHECKPOINT)
+        load_checkpoint(gan, run)
         callbacks.rewind_log(run, gan.step // steps_per_epoch)
     elif init_generator:
-        load_generator_weights(gan.generator, Path(init_generator))
+        load_generator_weights(gan.generator, Path(init_generator), recipe)
     elif recipe.content_loss != "mse":
         print(
             "Generator: starts from random weights. Its colours come right sooner if it first "
             "learns with --content-loss mse: see --init-generator."
         )
-    write_settings(run, recipe, data_folder, vgg_weights, scope)
+    facts = {
+        "data": str(data_folder.resolve()),
+        # VGGLoss knows what came of the environment variable.
+        "vgg_weights": absolute(getattr(content_loss, "weights", vgg_weights)),
+        "init_generator": absolute(init_generator) if init_generator else None,
+        "devices": describe_devices(scope),
+    }
+    write_settings(run, recipe, facts, resume)
 
     reports = [
-        keras.callbacks.CSVLogger(run / "log.csv", append=True),
+        callbacks.Checkpoint(run, checkpoint_minutes),  # First: what fails later costs nothing.
+        keras.callbacks.CSVLogger(run / runs.LOG, append=True),
         callbacks.TensorBoardLogs(run),
         callbacks.LossCurves(run),
         callbacks.SamplePictures(run, data.sample_pairs(samples, recipe), recipe),
-        callbacks.Checkpoint(run, checkpoint_minutes),
         callbacks.StopOnSignal(),
     ]
     print(f"Run folder: {run}" + (f", from step {gan.step}" if resume else ""), flush=True)
+    if gan.step >= recipe.epochs * steps_per_epoch:
+        print(f"Training is complete; --epochs above {recipe.epochs} goes on.")
     started = time.monotonic()
     finished = fit(gan, crops, held_out, recipe, steps_per_epoch, reports)
     print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
@@ -186,26 +197,44 @@ def train(
     return True
 
 
-def load_generator_weights(generator, source):
+def load_checkpoint(gan, run):
+    """Restores the networks and optimizers of a run from its checkpoint."""
+    path = run / runs.CHECKPOINT
+    for folder in (run, path.parent):
+        remove_temporaries(folder)
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns where a file lacks a part of the model.
+            warnings.simplefilter("error", UserWarning)
+            gan.load_weights(path)
+    except (OSError, ValueError, KeyError, UserWarning) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise cli.UserError(
+            f"{path} does not load ({reason}). Start a new run; --init-generator "
+            f"{run / runs.GENERATOR} keeps what the generator has learnt."
+        ) from error
+
+
+def load_generator_weights(generator, source, recipe):
     """Gives a generator the weights of a trained one.
 
     Args:
-        generator: model of the same architecture.
-        source: `Path` of a run folder, or of a .keras file.
+        generator: model of the recipe.
+        source: `Path` of a run folder, or of a .keras file in one.
+        recipe: `Recipe` of the run that starts.
 
     Raises:
-        cli.UserError: if there is no such file, or its architecture is another.
+        cli.UserError: if there is no such generator, or it was trained for something else.
     """
-    source = source / "generator.keras" if source.is_dir() else source
-    if not source.is_file():
-        raise cli.UserError(f"There is no generator {source} to start from.")
-    try:
-        generator.set_weights(keras.models.load_model(source, compile=False).get_weights())
-    except (ValueError, OSError) as error:
+    trained, its_recipe = runs.load_generator(source)
+    names = ("scale", "filters", "residual_blocks", "upsampling", "lr_range")
+    wrong = [name for name in names if getattr(recipe, name) != getattr(its_recipe, name)]
+    if wrong:
+        options = " ".join(f"--{n.replace('_', '-')} {getattr(its_recipe, n)}" for n in wrong)
         raise cli.UserError(
-            f"{source} does not fit: give scale, filters, residual_blocks and upsampling as it was "
-            f"trained with ({str(error).splitlines()[0]})."
-        ) from error
+            f"{source} does not fit this recipe. Give what it was made with: {options}"
+        )
+    generator.set_weights(trained.get_weights())
     print(f"Generator: starts from {source}")
 
 
@@ -243,6 +272,9 @@ def fit(gan, crops, held_out, recipe, steps_per_epoch, reports):
             f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
             "--crop-size."
         ) from error
+    except OSError:  # A report could not be written.
+        end_reports(reports)
+        raise
     except tf.errors.InvalidArgumentError as error:
         broken = data.first_unreadable(crops + held_out)
         if broken is None:
@@ -289,7 +321,9 @@ def check_fit(gan, content_loss, recipe, replicas, check_memory):
         + (f"; this machine has {gigabytes(have)}" if have else "")
     )
     if check_memory and have and need > have and not tf.config.list_logical_devices("GPU"):
-        fitting = int((have - PROGRAM - weights) / (outputs / recipe.batch_size))
+        fitting = (
+            int((have - PROGRAM - weights) / (outputs / (recipe.batch_size // replicas))) * replicas
+        )
         raise cli.UserError(
             f"Training needs about {gigabytes(need)} of memory and this machine has "
             f"{gigabytes(have)}. "
@@ -307,11 +341,15 @@ def gigabytes(count):
 
 
 def machine_memory():
-    """Returns the bytes of memory this machine has, or None where Python cannot tell."""
+    """Returns the bytes of memory this machine or container has; None if Python cannot tell."""
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's, on Linux
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min(memory, int(limit.read_text())) if limit.exists() else memory
+    except (AttributeError, OSError):
         return None
+    except ValueError:  # "max": the container has no limit
+        return memory
 
 
 def peak_memory():
@@ -326,20 +364,30 @@ def peak_memory():
     return gigabytes(peak if sys.platform == "darwin" else 1024 * peak)
 
 
-def write_settings(run, recipe, data_folder, vgg_weights, strategy):
-    """Writes `recipe.json`: all that it takes to run the same training again."""
-    settings = {
-        "recipe": dataclasses.asdict(recipe),
-        "data": str(data_folder.resolve()),
-        "vgg_weights": vgg_weights if vgg_weights == "imagenet" else os.path.abspath(vgg_weights),
-        "devices": describe_devices(strategy),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
+def absolute(path):
+    """Returns a path as a string that holds in any folder; leaves "imagenet" as it is."""
+    return path if path == "imagenet" else os.path.abspath(path)
+
+
+def write_settings(run, recipe, facts, resume):
+    """Writes `recipe.json`: all that it takes to run the same training again.
+
+    Raises:
+        cli.UserError: if another training has just started a run in the same folder.
+    """
+    versions = {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
     }
-    with replacing(run / "recipe.json") as path:
+    settings = {"recipe": dataclasses.asdict(recipe), **facts, "versions": versions}
+    if not resume:
+        run.mkdir(parents=True, exist_ok=True)
+        try:
+            (run / runs.SETTINGS).touch(exist_ok=False)
+        except FileExistsError:
+            raise cli.UserError(f"Another training has just started in {run}.") from None
+    with replacing(run / runs.SETTINGS) as path:
         path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
@@ -351,10 +399,10 @@ def main(argv=None):
         for field in dataclasses.fields(Recipe)
         if hasattr(args, field.name)
     }
-    vgg_weights = args.vgg_weights or os.environ.get(WEIGHTS_VARIABLE)
+    vgg_weights = args.vgg_weights or "imagenet"
     if args.resume:
-        recipe, data_folder, run, saved_weights = read_run(args, changes)
-        vgg_weights = vgg_weights or saved_weights
+        recipe, data_folder, saved_weights = read_run(args, changes)
+        vgg_weights, run = args.vgg_weights or saved_weights, args.resume
     else:
         demonstration = args.data is None and args.recipe in (None, "demo")
         recipe = get_recipe(args.recipe or ("demo" if demonstration else "tutorial"), **changes)
@@ -363,7 +411,7 @@ def main(argv=None):
                 f"The recipe {recipe.name} needs crops: --data FOLDER. Make them with "
                 "python -m data_prep.coco or python -m data_prep.folder."
             )
-        if demonstration and not vgg_weights:
+        if demonstration and not args.vgg_weights:
             recipe = without_vgg_if_offline(recipe)
         data_folder = args.data or SAMPLE_IMAGES
         run = args.run or Path("runs", time.strftime(f"{recipe.name}-%Y%m%d-%H%M%S"))
@@ -375,17 +423,20 @@ def main(argv=None):
         resume=args.resume is not None,
         init_generator=args.init_generator,
         strategy=args.strategy,
-        vgg_weights=vgg_weights or "imagenet",
+        vgg_weights=vgg_weights,
         checkpoint_minutes=args.checkpoint_minutes,
         check_memory=args.check_memory,
     )
     if not finished:
-        print(f"Stopped, with a checkpoint. Go on: python -m srgan_keras.train --resume {run}")
+        with contextlib.suppress(OSError):  # Whoever read the output may be gone.
+            print("Stopped, with a checkpoint. Go on with:")
+            print(f"  python -m srgan_keras.train --resume {shlex.quote(str(run))}", flush=True)
         return 130
     photo = "PHOTO" if data_folder != SAMPLE_IMAGES else next(SAMPLE_IMAGES.glob("test/*"))
     print(f"Pictures: {run / 'samples'}; curves: {run / 'losses.png'}")
     print("Upscale a picture with the result:")
-    print(f"  python -m srgan_keras.upscale {shlex.quote(str(photo))} --model {run} --out upscaled")
+    command = shlex.join(["--model", str(run), "--out", "upscaled"])
+    print(f"  python -m srgan_keras.upscale {shlex.quote(str(photo))} {command}")
     return 0
 
 
@@ -411,7 +462,10 @@ def parse_arguments(argv):
         f"${WEIGHTS_VARIABLE}, or else imagenet",
     )
     parser.add_argument(
-        "--checkpoint-minutes", type=float, default=10.0, help="minutes between checkpoints"
+        "--checkpoint-minutes",
+        type=cli.positive_int,
+        default=10,
+        help="minutes between checkpoints",
     )
     parser.add_argument(
         "--check-memory",
@@ -441,16 +495,15 @@ def read_run(args, changes):
     """Reads what `--resume` goes on with from the run's `recipe.json`.
 
     Returns:
-        (recipe, data folder, run folder, VGG19 weights).
+        (recipe, data folder, VGG19 weights).
 
     Raises:
         cli.UserError: if there is no run with a checkpoint, or the command changes more than may
             change on the way.
     """
-    run = args.resume
-    for name in ("recipe.json", callbacks.CHECKPOINT):
-        if not (run / name).is_file():
-            raise cli.UserError(f"{run} cannot be resumed: there is no {run / name}.")
+    settings = runs.read_settings(args.resume)
+    if not (args.resume / runs.CHECKPOINT).is_file():
+        raise cli.UserError(f"{args.resume} cannot be resumed. {runs.describe_folder(args.resume)}")
     changeable = {"epochs", "sample_every"}
     refused = [name for name in changes if name not in changeable]
     refused += [name for name in ("recipe", "run", "init_generator") if getattr(args, name)]
@@ -459,9 +512,8 @@ def read_run(args, changes):
             f"--resume keeps the run's own settings; only {', '.join(sorted(changeable))} and data "
             f"can change. Received: {', '.join(refused)}"
         )
-    settings = json.loads((run / "recipe.json").read_text())
-    recipe = dataclasses.replace(Recipe(**settings["recipe"]), **changes)
-    return recipe, args.data or Path(settings["data"]), run, settings["vgg_weights"]
+    recipe = dataclasses.replace(settings["recipe"], **changes)
+    return recipe, args.data or Path(settings["data"]), settings["vgg_weights"]
 
 
 def without_vgg_if_offline(recipe):

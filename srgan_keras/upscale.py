@@ -38,9 +38,11 @@ class TrainedModel:
         folder = _find_saved_model(Path(path))
         try:
             model = tf.saved_model.load(str(folder))
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            raise cli.UserError(f"{folder} does not load: {str(error).splitlines()[0]}") from error
-        if not all(hasattr(model, name) for name in ("scale", "margin")):
+        except Exception as error:  # Whatever a damaged file makes TensorFlow raise.
+            reason = " ".join(str(error).split())[:200]
+            raise cli.UserError(f"{folder} does not load ({reason}).") from error
+        ours = all(hasattr(model, name) for name in ("scale", "margin"))
+        if not ours or "serving_default" not in model.signatures:
             raise cli.UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
         self.scale, self.margin, self.tile = int(model.scale), int(model.margin), tile
         self._model = model  # owns the variables that the signature reads
@@ -74,11 +76,12 @@ def _find_saved_model(path):
     )
 
 
-def find_photos(arguments):
+def find_photos(arguments, out):
     """Resolves the command's arguments into photographs.
 
     Args:
         arguments: list of `Path`; folders are looked through recursively.
+        out: `Path` of the folder for the enlargements, which is left out.
 
     Returns:
         list of (path, name): the photograph, and its path relative to the argument it came from.
@@ -89,7 +92,11 @@ def find_photos(arguments):
     photos = []
     for argument in arguments:
         if argument.is_dir():
-            found = list_pictures(argument)
+            found = [
+                path
+                for path in list_pictures(argument)
+                if not path.resolve().is_relative_to(out.resolve())
+            ]
             if not found:
                 raise cli.UserError(f"There are no pictures in {argument}.")
             photos += [(path, path.relative_to(argument)) for path in found]
@@ -145,7 +152,7 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
 
-    photos = find_photos(args.photos)
+    photos = find_photos(args.photos, args.out)
     model = TrainedModel(args.model, args.tile)
     targets = choose_targets([name for _, name in photos], args.out, model.scale)
     failed = 0
@@ -154,10 +161,15 @@ def main(argv=None):
         try:
             picture = open_picture(photo)
         except PictureError as error:
-            print(f"skipped {photo}: {error}", file=sys.stderr)
+            print(f"skipped {photo}: {error.reason}", file=sys.stderr)
             failed += 1
             continue
-        result = model(picture)
+        try:
+            result = model(picture)
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise cli.UserError(
+                f"Out of memory on {photo}. Set a --tile smaller than {args.tile}."
+            ) from error
         write_png(target, result)
         (h, w, _), (new_h, new_w, _) = picture.shape, result.shape
         seconds = time.perf_counter() - start

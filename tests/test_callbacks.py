@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_prep.cli import UserError
 from srgan_keras import callbacks, data
+from srgan_keras.runs import CHECKPOINT
 from srgan_keras.train import build_content_loss, build_gan
 
 
@@ -30,7 +31,7 @@ def fit(gan, batches, *reports, epochs=1):
 def test_checkpoint_restores_the_state(gan, batches, tmp_path, tiny_recipe):
     fit(gan, batches, callbacks.Checkpoint(tmp_path))
     again = build_gan(tiny_recipe, build_content_loss(tiny_recipe))
-    again.load_weights(tmp_path / callbacks.CHECKPOINT)
+    again.load_weights(tmp_path / CHECKPOINT)
     for ours, theirs in zip(gan.variables, again.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     generator = keras.models.load_model(tmp_path / "generator.keras", compile=False)

@@ -55,7 +55,7 @@ def test_every_epoch_takes_each_crop_once_in_its_own_order(tmp_path, tiny_recipe
 
 
 def test_lr_is_what_pillow_and_matlab_make_of_hr(shared, tiny_recipe):
-    """PROTOCOL.md: within 2 grey levels of the published LR away from the border."""
+    """Within 2 grey levels of the published LR, MATLAB's, away from the border."""
     hr = data.read_picture(str(shared / "benchmarks/Set5/HR/img_003.png"))
     published = np.asarray(Image.open(shared / "benchmarks/Set5/LR_x4/img_003.png"), np.float32)
     lr, _ = data.make_pair(hr[: 4 * published.shape[0], : 4 * published.shape[1]], tiny_recipe)

@@ -37,6 +37,14 @@ def contents(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
 
 
+def test_the_number_of_crops_can_change(small):
+    sources = {row["source"] for row in manifest(run(small, count=10))}
+    fewer = {row["source"] for row in manifest(run(small, count=5))}
+    assert len(fewer) == 5
+    assert fewer < sources
+    assert contents(run(small, count=10)) == contents(run(small, out="fresh", count=10))
+
+
 def test_crops_are_chosen_split_and_listed(small, capsys):
     out = run(small)
     rows = manifest(out)

@@ -84,7 +84,8 @@ def test_table_files_and_pictures(photos, tmp_path, capsys):
 def test_keras_file_of_a_run_gives_what_its_savedmodel_gives(photos, tmp_path):
     generator = build_generator(filters=4, residual_blocks=1)
     generator.save(tmp_path / "generator.keras")
-    (tmp_path / "recipe.json").write_text('{"recipe": {"lr_range": "0..1", "seed": 3}}')
+    settings = {"recipe": {"lr_range": "0..1", "seed": 3}, "data": "", "vgg_weights": ""}
+    (tmp_path / "recipe.json").write_text(json.dumps(settings))
     export(generator, tmp_path / "saved_model", "0..1")
     picture = open_picture(photos / "colour.png")[:10, :10]
     file = evaluate.load_method(tmp_path / "generator.keras", 4)

@@ -70,11 +70,20 @@ def test_never_replaces_what_is_not_a_savedmodel(generator, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "photos"]
 
 
+def test_what_cannot_be_written_is_one_error(generator, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises((UserError, OSError)):
+        export(generator, tmp_path / "file" / "model")
+
+
 def test_command(generator, tmp_path, capsys):
-    with pytest.raises(UserError, match="not a run folder"):
+    with pytest.raises(UserError, match="no generator"):
         main([str(tmp_path)])
     generator.save(tmp_path / "generator.keras")
-    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": {"lr_range": "0..1"}}))
+    with pytest.raises(UserError, match="not a run folder"):
+        main([str(tmp_path)])
+    settings = {"recipe": {"lr_range": "0..1"}, "data": "", "vgg_weights": ""}
+    (tmp_path / "recipe.json").write_text(json.dumps(settings))
     main([str(tmp_path)])
     assert (tmp_path / "saved_model" / "saved_model.pb").is_file()
     assert "srgan_keras.upscale" in capsys.readouterr().out

@@ -6,7 +6,6 @@ from srgan_keras.recipes import RECIPES, Recipe, get_recipe
 
 
 def test_the_default_is_the_tutorial_s_table():
-    """SPEC rows T1 to T8."""
     recipe = get_recipe("tutorial")
     assert recipe == Recipe()
     assert (recipe.crop_size, recipe.scale, recipe.lr_range) == (384, 4, "-1..1")

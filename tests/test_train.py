@@ -15,6 +15,7 @@ from data_prep.cli import UserError
 from data_prep.pictures import list_pictures, open_picture
 from srgan_keras import callbacks, train
 from srgan_keras.losses import VGGWeightsError
+from srgan_keras.runs import CHECKPOINT
 
 TINY = (
     "--recipe demo --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
@@ -29,7 +30,7 @@ def tiny(crops, run, *more):
 def state(run):
     """Every number in a run's checkpoint, by name."""
     numbers = {}
-    with h5py.File(run / callbacks.CHECKPOINT) as file:
+    with h5py.File(run / CHECKPOINT) as file:
         file.visititems(
             lambda name, item: (
                 numbers.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
@@ -131,7 +132,7 @@ def test_ctrl_c_stops_cleanly_and_can_be_resumed(crops, tmp_path):
         process.kill()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert f"Go on: python -m srgan_keras.train --resume {run}" in said
+    assert f"python -m srgan_keras.train --resume {run}" in said
     assert state(run)["optimizer/vars/0"] >= 3
 
 
@@ -177,7 +178,7 @@ def test_every_other_run_needs_vgg(crops, tmp_path, monkeypatch):
         ("--data {tmp}/none", "none"),
         ("--data {crops} --crop-size 96", "smaller --crop-size"),
         ("--data {crops} --crop-size 30", "multiple of the scale"),
-        ("--resume {tmp}", "cannot be resumed"),
+        ("--resume {tmp}", "not a run folder"),
         ("--run {crops} --data {crops}", "is not empty"),
     ],
 )
@@ -185,6 +186,50 @@ def test_bad_input(crops, tmp_path, arguments, message):
     arguments = arguments.format(tmp=tmp_path, crops=crops).split()
     with pytest.raises(UserError, match=message):
         train.main([*TINY, *arguments] if "--data" in arguments else arguments)
+
+
+def test_broken_runs_are_one_error_each(crops, tmp_path):
+    run = tmp_path / "run"
+    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    settings = (run / "recipe.json").read_text()
+    for broken in ("{", "{}", "[]", settings.replace("filters", "filtres"), '{"recipe": {}}'):
+        (run / "recipe.json").write_text(broken)
+        with pytest.raises(UserError, match="is broken"):
+            train.main(["--resume", str(run)])
+    (run / "recipe.json").write_text(settings.replace('"filters": 4', '"filters": 5'))
+    with pytest.raises(UserError, match=r"latest.weights.h5 does not load"):
+        train.main(["--resume", str(run)])
+    (run / "recipe.json").write_text(settings)
+    (run / CHECKPOINT).write_bytes((run / CHECKPOINT).read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"latest.weights.h5 does not load.*--init-generator"):
+        train.main(["--resume", str(run)])
+    (run / CHECKPOINT).unlink()
+    with pytest.raises(UserError, match=r"cannot be resumed.*delete it"):
+        train.main(["--resume", str(run)])
+    with pytest.raises(UserError, match=r"is not empty.*delete it"):
+        train.main(tiny(crops, run))
+
+
+# The run ends with its log open, as the program is about to.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_report_that_cannot_be_written_costs_no_training(crops, tmp_path):
+    run = tmp_path / "run"
+
+    def fill_disk(*args):
+        raise OSError(28, "No space left on device", "epoch-0001.png")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "write_png", fill_disk)
+        with pytest.raises(OSError, match="No space left"):
+            train.main(tiny(crops, run, "--sample-every", "1"))
+    assert state(run)["optimizer/vars/0"] == 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        usage = type("Usage", (), {"free": 1000})
+        patch.setattr(callbacks.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(UserError, match=r"has 0 MB free.*Make room"):
+            train.main(["--resume", str(run)])
 
 
 def test_resume_keeps_the_run_s_settings(crops, tmp_path):
@@ -206,7 +251,7 @@ def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
     )
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(UserError, match=r"does not fit: give scale, filters"):
+    with pytest.raises(UserError, match=r"does not fit this recipe\. .*: --filters 4"):
         train.main(tiny(crops, tmp_path / "third", *arguments, str(first), "--filters", "8"))
     with pytest.raises(UserError, match="no generator"):
         train.main(tiny(crops, tmp_path / "third", *arguments, str(tmp_path / "none")))

@@ -9,7 +9,7 @@ HEADS = ("flatten", "pooling")
 def build_discriminator(
     *, image_size=384, filters=64, dense_units=1024, head="flatten", batch_norm_momentum=0.5
 ):
-    """Builds the discriminator of Ledig et al. 2017 (figure 4) and of the tutorial (001).
+    """Builds the discriminator of Ledig et al. 2017 (figure 4) and of the tutorial.
 
     Eight 3x3 convolutions from `filters` to `8 * filters` channels, every second one with stride
     2, batch normalisation on all but the first; then the head and a sigmoid.

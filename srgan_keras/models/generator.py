@@ -12,7 +12,7 @@ UPSAMPLING = ("nearest", "pixel_shuffle")
 def build_generator(
     *, scale=4, filters=64, residual_blocks=16, upsampling="nearest", batch_norm_momentum=0.5
 ):
-    """Builds the SRResNet generator of Ledig et al. 2017 (figure 4) and of the tutorial (001).
+    """Builds the SRResNet generator of Ledig et al. 2017 (figure 4) and of the tutorial.
 
     Args:
         scale: 2, 4 or 8; one upsampling block for every factor of 2.
