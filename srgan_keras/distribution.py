@@ -1,5 +1,7 @@
 """Which devices train: the choice of a `tf.distribute` strategy."""
 
+import functools
+
 import tensorflow as tf
 
 STRATEGIES = ("auto", "mirrored", "default")
@@ -22,8 +24,16 @@ def choose_strategy(name="auto"):
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}")
     if name == "mirrored" or (name == "auto" and tf.config.list_logical_devices("GPU")):
-        return tf.distribute.MirroredStrategy()
+        return _mirrored_strategy()
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirrored_strategy():
+    """One for the whole process: TensorFlow numbers the collective operations of each strategy from
+    the same start, so those of a second one on the same devices would meet the first one's.
+    """
+    return tf.distribute.MirroredStrategy()
 
 
 def use_xla():

@@ -29,6 +29,12 @@ def shared():
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def two_replicas():
+    """MirroredStrategy on two logical CPUs, one for all tests; see `distribution`."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture
 def tiny_recipe():
     """A recipe whose networks train in milliseconds."""

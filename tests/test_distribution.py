@@ -19,14 +19,14 @@ def test_a_gpu_trains_under_mirrored_strategy(monkeypatch, gpus):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: devices)
     strategy = choose_strategy("auto")
     assert isinstance(strategy, tf.distribute.MirroredStrategy)
+    assert choose_strategy("mirrored") is strategy
     assert use_xla() == (gpus == 1)
     assert choose_strategy("default").num_replicas_in_sync == 1
     assert not isinstance(choose_strategy("default"), tf.distribute.MirroredStrategy)
 
 
-def test_devices_are_named():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    assert describe_devices(strategy) == "CPU:0, CPU:1 (MirroredStrategy)"
+def test_devices_are_named(two_replicas):
+    assert describe_devices(two_replicas) == "CPU:0, CPU:1 (MirroredStrategy)"
 
 
 def test_unknown_strategy():

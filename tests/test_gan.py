@@ -146,14 +146,14 @@ def freeze_batch_norm(gan):
 
 
 @pytest.mark.parametrize("loss_weights", [(1.0, 1e-3), (0.0, 1.0), (1.0, 0.0)])
-def test_two_replicas_make_the_step_of_one(batch, loss_weights):
+def test_two_replicas_make_the_step_of_one(batch, loss_weights, two_replicas):
     """The same global batch gives the same weights and logs, label noise included.
 
     Plain gradient descent, because Adam would hide a wrong factor; and three pairs of loss
     weights, because a wrong balance between the two losses would show in one of them.
     """
     one = freeze_batch_norm(build(sgd, loss_weights))
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_replicas.scope():
         two = freeze_batch_norm(build(sgd, loss_weights))
         two.set_weights(one.get_weights())
     _content_loss(two).vgg().set_weights(_content_loss(one).vgg().get_weights())

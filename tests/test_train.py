@@ -257,20 +257,14 @@ def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
         train.main(tiny(crops, tmp_path / "third", *arguments, str(tmp_path / "none")))
 
 
-def test_a_batch_must_divide_between_the_devices(crops, tmp_path, monkeypatch):
-    import tensorflow as tf
-
-    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    monkeypatch.setattr(train, "choose_strategy", lambda name: two)
+def test_a_batch_must_divide_between_the_devices(crops, tmp_path, monkeypatch, two_replicas):
+    monkeypatch.setattr(train, "choose_strategy", lambda name: two_replicas)
     with pytest.raises(UserError, match="multiple of 2"):
         train.main(tiny(crops, tmp_path / "run", "--batch-size", "3"))
 
 
-def test_two_replicas_train_export_and_resume(crops, tmp_path, monkeypatch, capsys):
-    import tensorflow as tf
-
-    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    monkeypatch.setattr(train, "choose_strategy", lambda name: two)
+def test_two_replicas_train_export_and_resume(crops, tmp_path, monkeypatch, capsys, two_replicas):
+    monkeypatch.setattr(train, "choose_strategy", lambda name: two_replicas)
     run = tmp_path / "run"
     assert train.main(tiny(crops, run, "--epochs", "1")) == 0
     assert train.main(["--resume", str(run), "--epochs", "2"]) == 0
