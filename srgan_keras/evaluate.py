@@ -35,6 +35,9 @@ PUBLISHED_BICUBIC = {"Set5": (28.43, 0.811), "Set14": (26.09, 0.705), "BSD100": 
 SCORES = {"psnr_y": "PSNR", "ssim_y": "SSIM", "psnr_rgb": "PSNR RGB", "ssim_rgb": "SSIM RGB"}
 
 
+LPIPS_HINT = 'pip install "srgan-keras[lpips]"'
+
+
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """A picture to enlarge, and the photograph it was made from where there is one.
@@ -231,11 +234,12 @@ def load_lpips():
     try:
         import lpips
         import torch
+
+        network = lpips.LPIPS(net="alex", verbose=False)  # Downloads AlexNet at first.
     except ImportError as error:
-        raise cli.UserError(
-            f'--lpips needs the package {error.name}: pip install "srgan-keras[lpips]"'
-        ) from error
-    network = lpips.LPIPS(net="alex", verbose=False)
+        raise cli.UserError(LPIPS_HINT) from error
+    except OSError as error:
+        raise cli.UserError(f"AlexNet's weights cannot be downloaded: {error}") from error
 
     def distance(hr, sr):
         pair = [torch.from_numpy(p.transpose(2, 0, 1)[None] / 127.5 - 1).float() for p in (hr, sr)]
@@ -245,11 +249,12 @@ def load_lpips():
     return distance
 
 
-def format_table(summaries):
+def format_table(summaries, lpips_problem=None):
     """Formats results as a Markdown table: a row for each method, columns for each set.
 
     Args:
         summaries: dict of set names and what `summarise` gives.
+        lpips_problem: what stands in the column of LPIPS if it was asked for and cannot be had.
     """
     columns = []
     for name, summary in summaries.items():
@@ -262,6 +267,8 @@ def format_table(summaries):
                 )
         if "lpips" in keys:
             columns.append((f"{name} LPIPS", name, "{lpips:.3f}"))
+        elif lpips_problem and "psnr_y" in keys:
+            columns.append((f"{name} LPIPS", name, lpips_problem))
         columns.append((f"{name} s/megapixel", name, "{seconds_per_megapixel:.3f}"))
     methods = dict.fromkeys(method for summary in summaries.values() for method in summary)
     lines = ["| method | " + " | ".join(title for title, _, _ in columns) + " |"]
@@ -292,7 +299,7 @@ def describe_run(names):
     }
 
 
-def write_results(folder, about, summaries, rows):
+def write_results(folder, about, summaries, rows, table):
     """Writes `results.csv` (every picture), `results.json` and `results.md` (means)."""
     with replacing(folder / "results.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -302,7 +309,7 @@ def write_results(folder, about, summaries, rows):
         path.write_text(json.dumps({**about, "results": summaries}, indent=2) + "\n")
     with replacing(folder / "results.md") as path:
         facts = "\n".join(f"- {key}: {value}" for key, value in about.items())
-        path.write_text(f"{format_table(summaries)}\n\n{facts}\n")
+        path.write_text(f"{table}\n\n{facts}\n")
 
 
 def main(argv=None):
@@ -343,16 +350,23 @@ def main(argv=None):
         raise cli.UserError("Give pictures to evaluate on: --data FOLDER, or --lr FOLDER.")
 
     names = args.model or ["bicubic"]
-    methods = {Path(name).name: load_method(name, args.scale, args.tile) for name in names}
+    methods = {
+        Path(name).resolve().name: load_method(name, args.scale, args.tile) for name in names
+    }
     if len(methods) < len(names):
         raise cli.UserError(f"Two of the models have the same name: {', '.join(names)}.")
-    lpips = load_lpips() if args.lpips else None
-    sets = {folder.name: find_samples(folder, args.scale) for folder in args.data}
+    lpips = lpips_problem = None
+    if args.lpips:
+        try:
+            lpips = load_lpips()
+        except cli.UserError as error:
+            lpips_problem = str(error)
+    sets = {folder.resolve().name: find_samples(folder, args.scale) for folder in args.data}
     for folder in args.lr:
         small = list_pictures(folder)
         if not small:
             raise cli.UserError(f"There are no pictures in {folder}.")
-        sets[folder.name] = [Sample(str(p.relative_to(folder)), None, p) for p in small]
+        sets[folder.resolve().name] = [Sample(str(p.relative_to(folder)), None, p) for p in small]
     if len(sets) < len(args.data) + len(args.lr):
         raise cli.UserError("Two of the folders have the same name; rename one.")
 
@@ -371,10 +385,9 @@ def main(argv=None):
             raise cli.UserError(f"None of the {len(samples)} pictures in {name} could be used.")
         summaries[name] = summarise(rows)
         every_row += [{"set": name, **row} for row in rows]
-    print(format_table(summaries))
-    if not args.lpips and args.data:
-        print('LPIPS, a perceptual score: pip install "srgan-keras[lpips]" and --lpips')
-    write_results(args.out, describe_run(names), summaries, every_row)
+    table = format_table(summaries, lpips_problem)
+    print(table)
+    write_results(args.out, describe_run(names), summaries, every_row, table)
     print(f"Written to {args.out}")
     return 0
 
