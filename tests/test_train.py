@@ -15,7 +15,7 @@ from data_prep.cli import UserError
 from data_prep.pictures import list_pictures, open_picture
 from srgan_keras import callbacks, train
 from srgan_keras.losses import VGGWeightsError
-from srgan_keras.runs import CHECKPOINT
+from srgan_keras.runs import CHECKPOINT, read_settings
 
 TINY = (
     "--recipe demo --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
@@ -255,6 +255,26 @@ def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
         train.main(tiny(crops, tmp_path / "third", *arguments, str(first), "--filters", "8"))
     with pytest.raises(UserError, match="no generator"):
         train.main(tiny(crops, tmp_path / "third", *arguments, str(tmp_path / "none")))
+
+
+def test_the_recipe_paper_trains_and_lowers_its_learning_rate(crops, tmp_path):
+    """Blurred LR in [0, 1], pixel shuffle; the rate drops and is right after resuming."""
+    run = tmp_path / "run"
+    small = (
+        "--recipe paper --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
+        "--dense-units 8 --content-loss mse --batch-size 2 --steps-per-epoch 2 --epochs 1 "
+        "--learning-rate-drop-step 1"
+    ).split()
+    assert train.main([*small, "--data", str(crops), "--run", str(run)]) == 0
+    recipe = read_settings(run)["recipe"]
+    assert (recipe.lr_range, recipe.upsampling, recipe.lr_blur_sigma) == (
+        "0..1", "pixel_shuffle", 1.0,
+    )  # fmt: skip
+    gan = train.build_gan(recipe, train.build_content_loss(recipe))
+    assert float(gan.optimizer.learning_rate) == pytest.approx(1e-4)
+    train.load_checkpoint(gan, run)
+    assert float(gan.optimizer.learning_rate) == pytest.approx(1e-5)
+    assert float(gan.discriminator_optimizer.learning_rate) == pytest.approx(1e-5)
 
 
 def test_a_batch_must_divide_between_the_devices(crops, tmp_path, monkeypatch, two_replicas):
