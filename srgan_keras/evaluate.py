@@ -26,13 +26,13 @@ from srgan_keras.comparison import draw_comparison
 from srgan_keras.data import reduce_picture, split_folder
 from srgan_keras.export import export
 from srgan_keras.interpolation import FILTERS, Interpolation
-from srgan_keras.metrics import measure
+from srgan_keras.metrics import WINDOW, measure
 from srgan_keras.runs import SETTINGS, load_generator, read_settings
 from srgan_keras.upscale import TrainedModel
 
 # What Pillow's bicubic must give (PSNR, SSIM, x4); an evaluation that differs measures otherwise.
 PUBLISHED_BICUBIC = {"Set5": (28.43, 0.811), "Set14": (26.09, 0.705), "BSD100": (25.96, 0.668)}
-SCORES = {"psnr_y": "PSNR", "ssim_y": "SSIM", "psnr_rgb": "PSNR RGB", "ssim_rgb": "SSIM RGB"}
+SCORES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "lpips")
 
 
 LPIPS_HINT = 'pip install "srgan-keras[lpips]"'
@@ -152,13 +152,12 @@ def evaluate(methods, samples, scale, *, rgb=False, lpips=None, images=None, lab
     for sample in cli.progress(samples, len(samples), label):
         try:
             lr, hr = sample.open(scale)
-            if hr is not None:
-                measure(hr, hr, border=scale)  # Says so if it is too small to be measured.
         except PictureError as error:
             skipped[sample.name] = error.reason
             continue
-        except ValueError as error:
-            skipped[sample.name] = str(error)
+        least = len(WINDOW) + 2 * scale
+        if hr is not None and min(hr.shape[:2]) < least:
+            skipped[sample.name] = f"smaller than {least}x{least}, too small to be measured"
             continue
         if not rows:
             for method in methods.values():
@@ -167,8 +166,9 @@ def evaluate(methods, samples, scale, *, rgb=False, lpips=None, images=None, lab
         for name, method in methods.items():
             start = time.perf_counter()
             sr = results[name] = method(lr)
-            row = {"image": sample.name, "method": name, "megapixels": sr[..., 0].size / 1e6}
-            row["seconds"] = time.perf_counter() - start
+            seconds, megapixels = time.perf_counter() - start, sr[..., 0].size / 1e6
+            row = {"image": sample.name, "method": name}
+            row |= {"megapixels": megapixels, "seconds": seconds}
             if hr is not None:
                 row["psnr_y"], row["ssim_y"] = measure(hr, sr, "y", scale)
                 if rgb:
@@ -190,7 +190,7 @@ def summarise(rows):
     summary = {}
     for name in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == name]
-        scores = [key for key in own[0] if key in SCORES or key == "lpips"]
+        scores = [key for key in SCORES if key in own[0]]
         summary[name] = {"images": len(own)}
         summary[name] |= {key: float(np.mean([row[key] for row in own])) for key in scores}
         megapixels = sum(row["megapixels"] for row in own)
