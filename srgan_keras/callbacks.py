@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from data_prep.cli import UserError
 from data_prep.pictures import replacing, write_png
 from srgan_keras import pixels
+from srgan_keras.interpolation import Interpolation
 from srgan_keras.runs import CHECKPOINT, GENERATOR, LOG
 
 
@@ -125,11 +126,11 @@ class SamplePictures(keras.callbacks.Callback):
 
     def write(self, epoch):
         """Writes the picture of this epoch."""
+        enlarge = Interpolation("nearest", self.recipe.scale)
         rows = []
         for lr, hr in zip(self.lr, self.hr, strict=True):
             sr = self.model.generator(lr[None], training=False)[0]
-            lr = np.asarray(pixels.to_8bit(lr, self.recipe.lr_range))
-            lr = lr.repeat(self.recipe.scale, axis=0).repeat(self.recipe.scale, axis=1)
+            lr = enlarge(np.asarray(pixels.to_8bit(lr, self.recipe.lr_range)))
             rows.append(np.hstack([lr, pixels.to_8bit(sr), pixels.to_8bit(hr)]))
         write_png(self.folder / f"epoch-{epoch:04d}.png", np.vstack(rows))
 

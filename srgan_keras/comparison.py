@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from srgan_keras.interpolation import Interpolation
+
 DETAIL = 48  # side of the detail, in HR pixels
 ZOOM = 5  # by how much it is enlarged, each pixel a block
 GAP, LINE, TEXT = 8, 18, 14
@@ -23,7 +25,7 @@ def draw_comparison(lr, results, hr, scale, scores):
     Returns:
         uint8 picture, white where nothing is drawn.
     """
-    panels = {"LR": lr.repeat(scale, axis=0).repeat(scale, axis=1), **results}
+    panels = {"LR": Interpolation("nearest", scale)(lr), **results}
     if hr is not None:
         panels["HR"] = hr
     height, width, _ = panels["LR"].shape
@@ -43,7 +45,7 @@ def draw_comparison(lr, results, hr, scale, scores):
         draw.rectangle(frame, outline="red")
         y += height + GAP
         piece = picture[top : top + detail, left : left + detail]
-        canvas.paste(Image.fromarray(piece.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)), (x, y))
+        canvas.paste(Image.fromarray(Interpolation("nearest", ZOOM)(piece)), (x, y))
         y += detail * ZOOM + GAP
         score = scores.get(name, {})
         if "psnr_y" in score:

@@ -16,7 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -27,7 +26,7 @@ from srgan_keras.data import reduce_picture, split_folder
 from srgan_keras.export import export
 from srgan_keras.interpolation import FILTERS, Interpolation
 from srgan_keras.metrics import WINDOW, measure
-from srgan_keras.runs import SETTINGS, load_generator, read_settings
+from srgan_keras.runs import SETTINGS, load_generator, read_settings, versions
 from srgan_keras.upscale import TrainedModel
 
 # What Pillow's bicubic must give (PSNR, SSIM, x4); an evaluation that differs measures otherwise.
@@ -290,11 +289,7 @@ def describe_run(names):
         "command": " ".join(sys.argv),
         "hardware": f"{platform.processor() or platform.machine()}, {platform.platform()}",
         "gpus": len(tf.config.list_physical_devices("GPU")),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-        },
+        "versions": versions(),
         "seeds": seeds,
     }
 

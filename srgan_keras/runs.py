@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from pathlib import Path
+import platform
 
 import keras
 
@@ -14,6 +14,17 @@ LOG = "log.csv"
 CHECKPOINT = "checkpoints/latest.weights.h5"
 GENERATOR = "generator.keras"
 SAVED_MODEL = "saved_model"
+
+
+def versions():
+    """Returns the versions of what a run or an evaluation is made with."""
+    import tensorflow as tf
+
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
 
 
 def read_settings(run):
@@ -76,5 +87,5 @@ def load_generator(source):
 def describe_folder(run):
     """Says what to do about a run folder that is not empty."""
     if (run / CHECKPOINT).is_file():
-        return f"Go on with the run in it by --resume {Path(run)}, or choose another by --run."
+        return f"Go on with the run in it by --resume {run}, or choose another by --run."
     return "It has no checkpoint to go on from: delete it, or choose another by --run."

@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import shlex
 import sys
 import textwrap
@@ -193,7 +192,7 @@ def train(
         return False
     with replacing(run / "discriminator.keras") as path:
         gan.discriminator.save(path)
-    export(gan.generator, run / "saved_model", recipe.lr_range)
+    export(gan.generator, run / runs.SAVED_MODEL, recipe.lr_range)
     return True
 
 
@@ -375,12 +374,7 @@ def write_settings(run, recipe, facts, resume):
     Raises:
         cli.UserError: if another training has just started a run in the same folder.
     """
-    versions = {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
-    settings = {"recipe": dataclasses.asdict(recipe), **facts, "versions": versions}
+    settings = {"recipe": dataclasses.asdict(recipe), **facts, "versions": runs.versions()}
     if not resume:
         run.mkdir(parents=True, exist_ok=True)
         try:
