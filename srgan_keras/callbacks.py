@@ -47,8 +47,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.saved_at = time.monotonic()
-        past = (row.get("val_content_loss", "NA") for row in read_log(self.run))
-        self.best = min((float(loss) for loss in past if loss != "NA"), default=math.inf)
+        past = (float(validation_loss(row)) for row in read_log(self.run))
+        self.best = min(past, default=math.inf)
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.saved_at >= self.seconds:
@@ -56,11 +56,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.check(logs)
-        loss = logs.get("val_content_loss", math.inf)
+        loss = validation_loss(logs)
         if loss < self.best:
             self.best = loss
             with replacing(self.run / "best_generator.keras") as path:
-                self.model.generator.save(path)
+                self.model.trained_generator.save(path)
 
     def on_train_end(self, logs=None):
         self.save(logs)
@@ -76,9 +76,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def check_disk(self):
         """Raises an error if the disk is too full, on which HDF5 would crash the interpreter."""
-        optimizers = (self.model.optimizer, self.model.discriminator_optimizer)
-        variables = [*self.model.variables, *(v for o in optimizers for v in o.variables)]
-        need = 1.2 * 4 * sum(math.prod(variable.shape) for variable in variables) + 1e6
+        # Adam keeps two moments of each weight that is trained.
+        weights = [*self.model.weights, *self.model.trainable_weights, *self.model.trainable_weights]
+        need = 1.2 * 4 * sum(math.prod(weight.shape) for weight in weights) + 1e6
         free = shutil.disk_usage(self.run).free
         if free < need:
             raise UserError(
@@ -93,7 +93,7 @@ class Checkpoint(keras.callbacks.Callback):
         with replacing(self.run / CHECKPOINT) as path:
             self.model.save_weights(path)
         with replacing(self.run / GENERATOR) as path:
-            self.model.generator.save(path)
+            self.model.trained_generator.save(path)
         self.saved_at = time.monotonic()
 
 
@@ -129,7 +129,7 @@ class SamplePictures(keras.callbacks.Callback):
         enlarge = Interpolation("nearest", self.recipe.scale)
         rows = []
         for lr, hr in zip(self.lr, self.hr, strict=True):
-            sr = self.model.generator(lr[None], training=False)[0]
+            sr = self.model.trained_generator(lr[None], training=False)[0]
             lr = enlarge(np.asarray(pixels.to_8bit(lr, self.recipe.lr_range)))
             rows.append(np.hstack([lr, pixels.to_8bit(sr), pixels.to_8bit(hr)]))
         write_png(self.folder / f"epoch-{epoch:04d}.png", np.vstack(rows))
@@ -148,15 +148,20 @@ class LossCurves(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rows = read_log(self.run)
+        gan = self.model.discriminator is not None
         panels = {
+            "loss": [] if gan else ["loss", "val_loss"],
             "content loss": ["content_loss", "val_content_loss"],
             "adversarial and discriminator loss": ["adversarial_loss", "discriminator_loss"],
             "discriminator's output": ["d_hr", "d_sr"],
             "PSNR, dB": ["psnr", "val_psnr"],
         }
+        panels = {title: set(columns) & rows[0].keys() for title, columns in panels.items()}
+        panels = {title: columns for title, columns in panels.items() if columns}
         figure = Figure(figsize=(10, 7), layout="constrained")
-        for axes, (title, columns) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-            for column in columns:
+        grid = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False)
+        for axes, (title, columns) in zip(grid.flat, panels.items(), strict=False):
+            for column in sorted(columns):
                 points = [
                     (int(row["epoch"]) + 1, float(row[column]))
                     for row in rows
@@ -168,6 +173,12 @@ class LossCurves(keras.callbacks.Callback):
             axes.legend()
         with replacing(self.run / "losses.png") as path:
             figure.savefig(path)
+
+
+def validation_loss(logs):
+    """Returns the content loss of a row of logs; infinity if that epoch was not validated."""
+    losses = [logs[name] for name in ("val_content_loss", "val_loss") if name in logs]
+    return losses[0] if losses and losses[0] != "NA" else math.inf
 
 
 def read_log(run):

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from data_prep import cli
@@ -19,9 +20,11 @@ from data_prep.pictures import replacing
 from srgan_keras import pixels, runs
 from srgan_keras.models.layers import PixelShuffle
 
+PRECISIONS = ("float32", "bfloat16")
 
-def export(generator, folder, lr_range="-1..1"):
-    """Writes a generator as a SavedModel.
+
+def export(generator, folder, lr_range="-1..1", precision="float32"):
+    """Writes a generator as a SavedModel, its batch normalisations folded into the convolutions.
 
     Its serving signature takes `pixels`, uint8 `(batch, h, w, 3)` of any size, and gives `pixels`,
     uint8 `(batch, scale * h, scale * w, 3)`. The loaded object has two numbers for programs that
@@ -31,21 +34,27 @@ def export(generator, folder, lr_range="-1..1"):
         generator: model from `build_generator`.
         folder: path of the SavedModel; replaced if it is one already.
         lr_range: the value range that the generator was trained to read.
+        precision: `"float32"`, or `"bfloat16"`, which halves memory and file; it halves the time
+            too on processors that compute in it (CPUs with AVX512-BF16 or AMX, recent GPUs).
 
     Raises:
+        ValueError: if the precision is unknown.
         cli.UserError: if `folder` exists and is not a SavedModel, or cannot be written.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
     folder = Path(folder)
     if folder.exists() and not (folder / "saved_model.pb").exists():
         raise cli.UserError(f"{folder} exists and is not a SavedModel. Choose another folder.")
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="pixels")])
     def serve(lr):
-        sr = generator(pixels.from_8bit(lr, lr_range), training=False)
+        sr = folded(pixels.from_8bit(lr, lr_range), training=False)
         return {"pixels": pixels.to_8bit(sr)}
 
+    folded = fold_batch_normalization(generator, precision)
     module = tf.Module()
-    module.weights = generator.weights
+    module.weights = folded.weights
     scale, margin = reach(generator)
     module.scale, module.margin = tf.Variable(scale), tf.Variable(margin)
     with replacing(folder) as unfinished:
@@ -57,6 +66,40 @@ def export(generator, folder, lr_range="-1..1"):
                 raise cli.UserError(f"{folder} cannot be written: {error.message}") from error
             raise
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def fold_batch_normalization(generator, precision="float32"):
+    """Returns the generator without its batch normalisations, which the convolutions take over.
+
+    At inference a batch normalisation multiplies and shifts each feature map by constants; so does
+    the convolution before it, with other weights.
+
+    Args:
+        generator: functional model in which every batch normalisation follows a convolution.
+        precision: dtype of the new model's weights and arithmetic; its output is float32.
+    """
+    weights = {layer.name: layer.get_weights() for layer in generator.layers}
+    for layer in generator.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = weights.pop(layer.name)
+            convolution = layer.input._keras_history.operation
+            kernel, bias = weights[convolution.name]
+            factor = gamma / np.sqrt(variance + layer.epsilon)
+            weights[convolution.name] = [kernel * factor, (bias - mean) * factor + beta]
+
+    def clone(layer):
+        last = layer.output is generator.output
+        return layer.__class__.from_config(
+            {**layer.get_config(), "dtype": "float32" if last else precision}
+        )
+
+    def call(layer, x, **options):
+        return x if isinstance(layer, keras.layers.BatchNormalization) else layer(x)
+
+    folded = keras.models.clone_model(generator, clone_function=clone, call_function=call)
+    for name, values in weights.items():
+        folded.get_layer(name).set_weights(values)
+    return folded
 
 
 def reach(generator):
@@ -87,12 +130,15 @@ def main(argv=None):
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder to write; default: RUN/saved_model"
     )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="of weights and arithmetic"
+    )
     args = parser.parse_args(argv)
 
     generator, recipe = runs.load_generator(args.source)
     run = args.source.parent if args.source.suffix == ".keras" else args.source
     out = args.out or run / runs.SAVED_MODEL
-    export(generator, out, recipe.lr_range)
+    export(generator, out, recipe.lr_range, args.precision)
     print("Upscale a picture with it:")
     print(f"  python -m srgan_keras.upscale PHOTO --model {shlex.quote(str(out))} --out upscaled")
 

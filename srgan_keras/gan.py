@@ -6,6 +6,7 @@ Paths, command lines, distribution strategies and pictures on disk belong to oth
 
 import keras
 from keras import layers, losses, metrics, ops
+from keras.optimizers import LossScaleOptimizer
 
 from srgan_keras.metrics import PSNR, SSIM
 
@@ -39,26 +40,42 @@ class SRGAN(keras.Model):
         seed: int, seed of that noise.
     """
 
-    def __init__(self, generator, discriminator, *, label_noise=0.2, seed=0, name="srgan"):
+    def __init__(
+        self,
+        generator,
+        discriminator,
+        *,
+        label_noise=0.2,
+        ema_momentum=0.0,
+        seed=0,
+        name="srgan",
+    ):
         lr = generator.input
         sr = generator(lr)
         # The outputs' names are the names of their losses in Keras' logs.
-        outputs = [
-            layers.Identity(name="content")(sr),
-            layers.Identity(name="adversarial")(discriminator(sr)),
-        ]
+        outputs = [layers.Identity(dtype="float32", name="content")(sr)]
+        if discriminator is not None:
+            validity = discriminator(sr)
+            outputs.append(layers.Identity(dtype="float32", name="adversarial")(validity))
         super().__init__(inputs=lr, outputs=outputs, name=name)
         self.generator = generator
         self.discriminator = discriminator
+        self.ema_momentum = ema_momentum
+        self.trained_generator = generator
+        if ema_momentum:
+            self.trained_generator = keras.models.clone_model(generator)
+            self.trained_generator.trainable = False
+            self.trained_generator.set_weights(generator.get_weights())
         self.label_noise = label_noise
         self.seed = seed
-        self.discriminator_loss_tracker = metrics.Mean(name="discriminator_loss")
-        self.d_hr_tracker = metrics.Mean(name="d_hr")
-        self.d_sr_tracker = metrics.Mean(name="d_sr")
+        if discriminator is not None:
+            self.discriminator_loss_tracker = metrics.Mean(name="discriminator_loss")
+            self.d_hr_tracker = metrics.Mean(name="d_hr")
+            self.d_sr_tracker = metrics.Mean(name="d_sr")
         self.psnr_tracker = PSNR()
         self.ssim_tracker = SSIM()
 
-    def compile(self, *, discriminator_optimizer, **kwargs):
+    def compile(self, *, discriminator_optimizer=None, **kwargs):
         """As `keras.Model.compile`, with a second optimizer, for the discriminator.
 
         Args:
@@ -67,11 +84,15 @@ class SRGAN(keras.Model):
                 `loss_weights` and whatever else Keras takes.
         """
         super().compile(**kwargs)
-        self.discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
-        self.discriminator_loss = losses.BinaryCrossentropy()
         # Built here because Keras skips the state of an unbuilt optimizer when it loads weights.
         self.optimizer.build(self.generator.trainable_variables)
-        self.discriminator_optimizer.build(self.discriminator.trainable_variables)
+        if self.discriminator is not None:
+            self.discriminator_loss = losses.BinaryCrossentropy()
+            optimizer = keras.optimizers.get(discriminator_optimizer)
+            if isinstance(self.optimizer, LossScaleOptimizer):  # Keras has wrapped it: float16.
+                optimizer = LossScaleOptimizer(optimizer)
+            self.discriminator_optimizer = optimizer
+            self.discriminator_optimizer.build(self.discriminator.trainable_variables)
 
     @property
     def step(self):
@@ -96,8 +117,8 @@ class SRGAN(keras.Model):
         Returns:
             the weighted sum, a float32 scalar (divided by the number of replicas, as Keras does).
         """
-        labels = ops.ones_like(y_pred[1])
-        return super().compute_loss(x, [y, labels], y_pred, sample_weight, training)
+        targets = [y] + [ops.ones_like(validity) for validity in y_pred[1:]]
+        return super().compute_loss(x, targets, y_pred, sample_weight, training)
 
     def train_step(self, data):
         """One step: the discriminator on photographs and generated pictures, then the generator.
@@ -116,12 +137,29 @@ class SRGAN(keras.Model):
         lr, hr = data
         with tf.GradientTape() as tape:
             sr = self.generator(lr, training=True)
-            with tape.stop_recording():
-                judgement = self.train_discriminator(hr, sr)
-            loss = self.compute_loss(lr, hr, [sr, self.discriminator(sr, training=True)])
+            outputs, judgement = [sr], []
+            if self.discriminator is not None:
+                with tape.stop_recording():
+                    judgement = self.train_discriminator(hr, sr)
+                outputs.append(self.discriminator(sr, training=True))
+            loss = self.compute_loss(lr, hr, outputs)
+            scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.generator.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        if self.ema_momentum:
+            self.update_average()
         return self.update_logs(hr, sr, loss, *judgement)
+
+    def update_average(self):
+        """Moves the averaged weights towards the generator's, its BN statistics among them.
+
+        In the first steps the average follows faster, to forget the weights it started from.
+        """
+        step = ops.cast(self.optimizer.iterations, "float32")
+        momentum = ops.minimum(self.ema_momentum, (1 + step) / (10 + step))
+        pairs = zip(self.trained_generator.weights, self.generator.weights, strict=True)
+        for average, weight in pairs:
+            average.assign(weight + momentum * (average - weight))
 
     def train_discriminator(self, hr, sr):
         """One discriminator update: photographs towards 1, generated pictures towards 0.
@@ -136,8 +174,9 @@ class SRGAN(keras.Model):
             d_hr = self.discriminator(hr, training=True)
             d_sr = self.discriminator(sr, training=True)
             loss = self.compute_discriminator_loss(d_hr, d_sr, noise_hr, noise_sr)
+            scaled_loss = self.discriminator_optimizer.scale_loss(loss)
         variables = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.discriminator_optimizer.apply(tape.gradient(scaled_loss, variables), variables)
         return loss, d_hr, d_sr
 
     def compute_discriminator_loss(self, d_hr, d_sr, noise_hr=0.0, noise_sr=0.0):
@@ -164,20 +203,26 @@ class SRGAN(keras.Model):
             dict of logs.
         """
         lr, hr = data
-        sr, d_sr = self(lr, training=False)
-        d_hr = self.discriminator(hr, training=False)
-        loss = self.compute_loss(lr, hr, [sr, d_sr], training=False)
-        d_loss = self.compute_discriminator_loss(d_hr, d_sr)
-        return self.update_logs(hr, sr, loss, d_loss, d_hr, d_sr)
+        sr = self.trained_generator(lr, training=False)
+        outputs, judgement = [sr], []
+        if self.discriminator is not None:
+            d_hr = self.discriminator(hr, training=False)
+            d_sr = self.discriminator(sr, training=False)
+            outputs.append(d_sr)
+            judgement = [self.compute_discriminator_loss(d_hr, d_sr), d_hr, d_sr]
+        loss = self.compute_loss(lr, hr, outputs, training=False)
+        return self.update_logs(hr, sr, loss, *judgement)
 
-    def update_logs(self, hr, sr, loss, discriminator_loss, d_hr, d_sr):
+    def update_logs(self, hr, sr, loss, discriminator_loss=None, d_hr=None, d_sr=None):
         """Updates every metric that `compute_loss` has not, and returns them all."""
         for metric in self.metrics:
+            # Without a discriminator there is one loss, which Keras has no name of its own for.
             if metric.name == "loss":
                 metric.update_state(loss * self.replicas)
-        self.discriminator_loss_tracker.update_state(discriminator_loss * self.replicas)
-        self.d_hr_tracker.update_state(d_hr)
-        self.d_sr_tracker.update_state(d_sr)
+        if self.discriminator is not None:
+            self.discriminator_loss_tracker.update_state(discriminator_loss * self.replicas)
+            self.d_hr_tracker.update_state(d_hr)
+            self.d_sr_tracker.update_state(d_sr)
         self.psnr_tracker.update_state(hr, sr)
         self.ssim_tracker.update_state(hr, sr)
         return self.get_metrics_result()

@@ -88,7 +88,8 @@ class VGGLoss(keras.losses.Loss):
         """Returns the scaled VGG19 features of `(batch, h, w, 3)` float32 images in [-1, 1]."""
         if self.preprocessing == "vgg":
             images = vgg19.preprocess_input((images + 1.0) * 127.5)
-        return self.vgg()(images, training=False) * self.feature_scale
+        features = ops.cast(self.vgg()(images, training=False), "float32")
+        return features * self.feature_scale
 
     def get_config(self):
         return {

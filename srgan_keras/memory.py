@@ -28,13 +28,13 @@ def training_memory(gan, content_loss, crop_size, batch_size):
         (bytes for weights and their updates, bytes for layers' outputs).
     """
     generator, discriminator = gan.generator, gan.discriminator
-    trained = generator.count_params() + discriminator.count_params()
+    trained = sum(model.count_params() for model in (generator, discriminator) if model)
     largest = max(math.prod(variable.shape) for variable in gan.trainable_variables)
     vgg = content_loss.vgg() if hasattr(content_loss, "vgg") else None
     weights = 4 * trained + 3 * largest + (vgg.count_params() if vgg else 0)
 
     scale = generator.compute_output_shape((1, 16, 16, 3))[1] // 16
-    judged = outputs_per_picture(discriminator, crop_size)
+    judged = outputs_per_picture(discriminator, crop_size) if discriminator else 0
     # The discriminator's step sees HR and SR; the generator's sends SR through it and VGG19.
     steps = (2 * judged, judged + (outputs_per_picture(vgg, crop_size) if vgg else 0))
     outputs = outputs_per_picture(generator, crop_size // scale) + max(steps)

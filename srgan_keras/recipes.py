@@ -13,6 +13,9 @@ from srgan_keras.models.generator import SCALES, UPSAMPLING
 from srgan_keras.pixels import RANGES
 
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
 def setting(default, meaning, *, choices=None, least=None, most=2**31 - 1):
     """A field of `Recipe`, with its meaning for --help and the values that it can take."""
     metadata = {"help": meaning, "choices": choices, "least": least, "most": most}
@@ -49,20 +52,29 @@ class Recipe:
     label_noise: float = setting(0.2, "its labels are off by up to this much", least=0, most=1)
 
     content_loss: str = setting(
-        "block5_conv4", "a layer of VGG19, or mse", choices=(*VGG_LAYERS, "mse")
+        "block5_conv4", "a layer of VGG19, mse or mae", choices=(*VGG_LAYERS, "mse", "mae")
     )
     vgg_preprocessing: str = setting(
         "raw", "feed VGG19 -1..1, or what it was trained on", choices=PREPROCESSING
     )
     vgg_feature_scale: float = setting(1.0, "factor on VGG19's features", least=0)
     content_weight: float = setting(1.0, "weight of the content loss", least=0)
-    adversarial_weight: float = setting(1e-3, "weight of the adversarial loss", least=0)
+    adversarial_weight: float = setting(
+        1e-3, "weight of the adversarial loss; 0: no discriminator", least=0
+    )
 
     learning_rate: float = setting(1e-4, "Adam's learning rate, for both networks", least=0)
     learning_rate_drop_step: int = setting(0, "from here on it is a tenth; 0: never", least=0)
+    learning_rate_decay_steps: int = setting(
+        0, "over so many steps it falls to 0 along a half cosine; 0: never", least=0
+    )
     beta_1: float = setting(0.9, "Adam's beta_1", least=0, most=0.9999)
     beta_2: float = setting(0.999, "Adam's beta_2", least=0, most=0.999999)
     epsilon: float = setting(1e-8, "Adam's epsilon", least=0)
+    ema_momentum: float = setting(
+        0.0, "of the generator's averaged weights; 0: no average", least=0, most=0.999999
+    )
+    precision: str = setting("float32", "arithmetic of the networks", choices=PRECISIONS)
     batch_size: int = setting(64, "crops a step, over all devices", least=1)
     epochs: int = setting(3000, "times through the crops", least=1)
     steps_per_epoch: int = setting(0, "0: as many as there are batches of crops", least=0)

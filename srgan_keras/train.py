@@ -22,9 +22,9 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from keras.losses import BinaryCrossentropy, MeanSquaredError
-from keras.optimizers import Adam
-from keras.optimizers.schedules import PiecewiseConstantDecay
+from keras.losses import BinaryCrossentropy, MeanAbsoluteError, MeanSquaredError
+from srgan_keras.optimizers import FusedAdam
+from keras.optimizers.schedules import CosineDecay, PiecewiseConstantDecay
 
 from data_prep import cli
 from data_prep.pictures import remove_temporaries, replacing
@@ -50,9 +50,22 @@ def build_content_loss(recipe, vgg_weights="imagenet"):
     """
     if recipe.content_loss == "mse":
         return MeanSquaredError(name="mse")
+    if recipe.content_loss == "mae":
+        return MeanAbsoluteError(name="mae")
     return VGGLoss(
         recipe.content_loss, vgg_weights, recipe.vgg_preprocessing, recipe.vgg_feature_scale
     )
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Layers built inside compute in this precision; their weights are float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def build_gan(recipe, content_loss, jit_compile=False):
@@ -68,7 +81,9 @@ def build_gan(recipe, content_loss, jit_compile=False):
         rate, drop = recipe.learning_rate, recipe.learning_rate_drop_step
         if drop:
             rate = PiecewiseConstantDecay([drop - 1], [rate, rate / 10])
-        return Adam(rate, recipe.beta_1, recipe.beta_2, recipe.epsilon)
+        if recipe.learning_rate_decay_steps:
+            rate = CosineDecay(rate, recipe.learning_rate_decay_steps)
+        return FusedAdam(rate, recipe.beta_1, recipe.beta_2, recipe.epsilon)
 
     keras.utils.set_random_seed(recipe.seed)
     generator = build_generator(
@@ -78,19 +93,29 @@ def build_gan(recipe, content_loss, jit_compile=False):
         upsampling=recipe.upsampling,
         batch_norm_momentum=recipe.batch_norm_momentum,
     )
-    discriminator = build_discriminator(
-        image_size=recipe.crop_size,
-        filters=recipe.discriminator_filters,
-        dense_units=recipe.dense_units,
-        head=recipe.discriminator_head,
-        batch_norm_momentum=recipe.batch_norm_momentum,
+    discriminator = None
+    if recipe.adversarial_weight:
+        discriminator = build_discriminator(
+            image_size=recipe.crop_size,
+            filters=recipe.discriminator_filters,
+            dense_units=recipe.dense_units,
+            head=recipe.discriminator_head,
+            batch_norm_momentum=recipe.batch_norm_momentum,
+        )
+    gan = SRGAN(
+        generator,
+        discriminator,
+        label_noise=recipe.label_noise,
+        ema_momentum=recipe.ema_momentum,
+        seed=recipe.seed,
     )
-    gan = SRGAN(generator, discriminator, label_noise=recipe.label_noise, seed=recipe.seed)
+    losses = [content_loss, BinaryCrossentropy()]
+    weights = [recipe.content_weight, recipe.adversarial_weight]
     gan.compile(
         optimizer=optimizer(),
-        discriminator_optimizer=optimizer(),
-        loss=[content_loss, BinaryCrossentropy()],
-        loss_weights=[recipe.content_weight, recipe.adversarial_weight],
+        discriminator_optimizer=discriminator and optimizer(),
+        loss=losses[: len(gan.outputs)],
+        loss_weights=weights[: len(gan.outputs)],
         jit_compile=jit_compile,
     )
     return gan
@@ -148,7 +173,7 @@ def train(
             f"A batch of {recipe.batch_size} does not divide between {replicas} devices. Set "
             f"--batch-size to a multiple of {replicas}, or --strategy default."
         )
-    with scope.scope():
+    with scope.scope(), dtype_policy(recipe.precision):
         content_loss = build_content_loss(recipe, vgg_weights)
         gan = build_gan(recipe, content_loss, jit_compile=use_xla())
 
@@ -159,8 +184,8 @@ def train(
         load_checkpoint(gan, run)
         callbacks.rewind_log(run, gan.step // steps_per_epoch)
     elif init_generator:
-        load_generator_weights(gan.generator, Path(init_generator), recipe)
-    elif recipe.content_loss != "mse":
+        load_generator_weights(gan, Path(init_generator), recipe)
+    elif gan.discriminator:
         print(
             "Generator: starts from random weights. Its colours come right sooner if it first "
             "learns with --content-loss mse: see --init-generator."
@@ -190,9 +215,10 @@ def train(
     print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
     if not finished:
         return False
-    with replacing(run / "discriminator.keras") as path:
-        gan.discriminator.save(path)
-    export(gan.generator, run / runs.SAVED_MODEL, recipe.lr_range)
+    if gan.discriminator:
+        with replacing(run / "discriminator.keras") as path:
+            gan.discriminator.save(path)
+    export(runs.load_generator(run)[0], run / runs.SAVED_MODEL, recipe.lr_range)
     return True
 
 
@@ -214,11 +240,11 @@ def load_checkpoint(gan, run):
         ) from error
 
 
-def load_generator_weights(generator, source, recipe):
-    """Gives a generator the weights of a trained one.
+def load_generator_weights(gan, source, recipe):
+    """Gives a GAN's generator the weights of a trained one.
 
     Args:
-        generator: model of the recipe.
+        gan: `SRGAN` of the recipe.
         source: `Path` of a run folder, or of a .keras file in one.
         recipe: `Recipe` of the run that starts.
 
@@ -233,7 +259,8 @@ def load_generator_weights(generator, source, recipe):
         raise cli.UserError(
             f"{source} does not fit this recipe. Give what it was made with: {options}"
         )
-    generator.set_weights(trained.get_weights())
+    for generator in (gan.generator, gan.trained_generator):
+        generator.set_weights(trained.get_weights())
     print(f"Generator: starts from {source}")
 
 
@@ -299,8 +326,8 @@ def print_plan(recipe, gan, crops, held_out, steps_per_epoch, strategy):
     print(textwrap.indent("\n".join(lines), "  "))
     print(f"Devices: {describe_devices(strategy)}")
     print(
-        f"Parameters: generator {gan.generator.count_params():,}, "
-        f"discriminator {gan.discriminator.count_params():,}"
+        f"Parameters: generator {gan.generator.count_params():,}"
+        + (f", discriminator {gan.discriminator.count_params():,}" if gan.discriminator else "")
     )
     print(
         f"Data: {len(crops)} crops for training, {len(held_out)} held out for validation; "

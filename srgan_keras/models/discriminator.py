@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from srgan_keras.models.layers import FusedBatchNormalization
+
 HEADS = ("flatten", "pooling")
 
 
@@ -52,12 +54,12 @@ def build_discriminator(
     x = layers.Flatten()(x) if head == "flatten" else layers.GlobalAveragePooling2D()(x)
     x = layers.Dense(dense_units)(x)
     x = layers.LeakyReLU(0.2)(x)
-    validity = layers.Dense(1, activation="sigmoid", name="validity")(x)
+    validity = layers.Dense(1, activation="sigmoid", dtype="float32", name="validity")(x)
     return keras.Model(image, validity, name="discriminator")
 
 
 def convolution_block(x, filters, strides, batch_norm_momentum):
     """Conv, BN, LeakyReLU."""
     x = layers.Conv2D(filters, 3, strides=strides, padding="same")(x)
-    x = layers.BatchNormalization(momentum=batch_norm_momentum)(x)
+    x = FusedBatchNormalization(momentum=batch_norm_momentum)(x)
     return layers.LeakyReLU(0.2)(x)

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from srgan_keras.models.layers import PixelShuffle
+from srgan_keras.models.layers import FusedBatchNormalization, NarrowConv2D, PixelShuffle
 
 SCALES = (2, 4, 8)
 UPSAMPLING = ("nearest", "pixel_shuffle")
@@ -46,22 +46,22 @@ def build_generator(
     for _ in range(residual_blocks):
         x = residual_block(x, filters, batch_norm_momentum)
     x = layers.Conv2D(filters, 3, padding="same")(x)
-    x = layers.BatchNormalization(momentum=batch_norm_momentum)(x)
+    x = FusedBatchNormalization(momentum=batch_norm_momentum)(x)
     x = layers.Add()([first, x])
     for _ in range(SCALES.index(scale) + 1):
         x = upsampling_block(x, 4 * filters)
-    x = layers.Conv2D(3, 9, padding="same")(x)
-    sr = layers.Activation("tanh", name="sr")(x)
+    x = NarrowConv2D(3, 9)(x)
+    sr = layers.Activation("tanh", dtype="float32", name="sr")(x)
     return keras.Model(lr, sr, name="generator")
 
 
 def residual_block(x, filters, batch_norm_momentum):
     """Conv, BN, PReLU, conv, BN, and the sum with the block's input."""
     y = layers.Conv2D(filters, 3, padding="same")(x)
-    y = layers.BatchNormalization(momentum=batch_norm_momentum)(y)
+    y = FusedBatchNormalization(momentum=batch_norm_momentum)(y)
     y = layers.PReLU(shared_axes=[1, 2])(y)
     y = layers.Conv2D(filters, 3, padding="same")(y)
-    y = layers.BatchNormalization(momentum=batch_norm_momentum)(y)
+    y = FusedBatchNormalization(momentum=batch_norm_momentum)(y)
     return layers.Add()([x, y])
 
 
