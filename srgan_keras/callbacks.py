@@ -77,7 +77,11 @@ class Checkpoint(keras.callbacks.Callback):
     def check_disk(self):
         """Raises an error if the disk is too full, on which HDF5 would crash the interpreter."""
         # Adam keeps two moments of each weight that is trained.
-        weights = [*self.model.weights, *self.model.trainable_weights, *self.model.trainable_weights]
+        weights = [
+            *self.model.weights,
+            *self.model.trainable_weights,
+            *self.model.trainable_weights,
+        ]
         need = 1.2 * 4 * sum(math.prod(weight.shape) for weight in weights) + 1e6
         free = shutil.disk_usage(self.run).free
         if free < need:

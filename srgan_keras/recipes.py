@@ -12,7 +12,6 @@ from srgan_keras.models.discriminator import HEADS
 from srgan_keras.models.generator import SCALES, UPSAMPLING
 from srgan_keras.pixels import RANGES
 
-
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 from keras.losses import BinaryCrossentropy, MeanAbsoluteError, MeanSquaredError
-from srgan_keras.optimizers import FusedAdam
 from keras.optimizers.schedules import CosineDecay, PiecewiseConstantDecay
 
 from data_prep import cli
@@ -35,6 +34,7 @@ from srgan_keras.gan import SRGAN
 from srgan_keras.losses import WEIGHTS_VARIABLE, VGGLoss, VGGWeightsError
 from srgan_keras.memory import PROGRAM, training_memory
 from srgan_keras.models import build_discriminator, build_generator
+from srgan_keras.optimizers import FusedAdam
 from srgan_keras.recipes import RECIPES, Recipe, get_recipe
 
 SAMPLE_IMAGES = Path(__file__).with_name("sample_images")
@@ -52,9 +52,10 @@ def build_content_loss(recipe, vgg_weights="imagenet"):
         return MeanSquaredError(name="mse")
     if recipe.content_loss == "mae":
         return MeanAbsoluteError(name="mae")
-    return VGGLoss(
-        recipe.content_loss, vgg_weights, recipe.vgg_preprocessing, recipe.vgg_feature_scale
-    )
+    with dtype_policy(recipe.precision):
+        return VGGLoss(
+            recipe.content_loss, vgg_weights, recipe.vgg_preprocessing, recipe.vgg_feature_scale
+        )
 
 
 @contextlib.contextmanager
@@ -86,29 +87,30 @@ def build_gan(recipe, content_loss, jit_compile=False):
         return FusedAdam(rate, recipe.beta_1, recipe.beta_2, recipe.epsilon)
 
     keras.utils.set_random_seed(recipe.seed)
-    generator = build_generator(
-        scale=recipe.scale,
-        filters=recipe.filters,
-        residual_blocks=recipe.residual_blocks,
-        upsampling=recipe.upsampling,
-        batch_norm_momentum=recipe.batch_norm_momentum,
-    )
-    discriminator = None
-    if recipe.adversarial_weight:
-        discriminator = build_discriminator(
-            image_size=recipe.crop_size,
-            filters=recipe.discriminator_filters,
-            dense_units=recipe.dense_units,
-            head=recipe.discriminator_head,
+    with dtype_policy(recipe.precision):
+        generator = build_generator(
+            scale=recipe.scale,
+            filters=recipe.filters,
+            residual_blocks=recipe.residual_blocks,
+            upsampling=recipe.upsampling,
             batch_norm_momentum=recipe.batch_norm_momentum,
         )
-    gan = SRGAN(
-        generator,
-        discriminator,
-        label_noise=recipe.label_noise,
-        ema_momentum=recipe.ema_momentum,
-        seed=recipe.seed,
-    )
+        discriminator = None
+        if recipe.adversarial_weight:
+            discriminator = build_discriminator(
+                image_size=recipe.crop_size,
+                filters=recipe.discriminator_filters,
+                dense_units=recipe.dense_units,
+                head=recipe.discriminator_head,
+                batch_norm_momentum=recipe.batch_norm_momentum,
+            )
+        gan = SRGAN(
+            generator,
+            discriminator,
+            label_noise=recipe.label_noise,
+            ema_momentum=recipe.ema_momentum,
+            seed=recipe.seed,
+        )
     losses = [content_loss, BinaryCrossentropy()]
     weights = [recipe.content_weight, recipe.adversarial_weight]
     gan.compile(
@@ -173,7 +175,7 @@ def train(
             f"A batch of {recipe.batch_size} does not divide between {replicas} devices. Set "
             f"--batch-size to a multiple of {replicas}, or --strategy default."
         )
-    with scope.scope(), dtype_policy(recipe.precision):
+    with scope.scope():
         content_loss = build_content_loss(recipe, vgg_weights)
         gan = build_gan(recipe, content_loss, jit_compile=use_xla())
 

@@ -5,24 +5,33 @@ import tensorflow as tf
 from keras.losses import BinaryCrossentropy
 
 from srgan_keras import pixels
+from srgan_keras.benchmark import with_keras_layers
 from srgan_keras.gan import SRGAN
 from srgan_keras.losses import VGGLoss
 from srgan_keras.metrics import measure
 from srgan_keras.models import build_discriminator, build_generator
+from srgan_keras.train import dtype_policy
 
 
-def build(optimizer, loss_weights=(1.0, 1e-3), content_loss=None, label_noise=0.2):
+def build(optimizer, loss_weights=(1.0, 1e-3), **options):
     keras.utils.set_random_seed(0)
     generator = build_generator(filters=4, residual_blocks=1)
     discriminator = build_discriminator(image_size=32, filters=4, dense_units=8)
-    gan = SRGAN(generator, discriminator, label_noise=label_noise)
+    gan = SRGAN(generator, discriminator, **options)
     gan.compile(
         optimizer=optimizer(),
         discriminator_optimizer=optimizer(),
-        loss=[content_loss or VGGLoss("block1_conv1", weights=None), BinaryCrossentropy()],
+        loss=[VGGLoss("block1_conv1", weights=None), BinaryCrossentropy()],
         loss_weights=list(loss_weights),
         jit_compile=False,
     )
+    return gan
+
+
+def build_without_discriminator(optimizer, **options):
+    keras.utils.set_random_seed(0)
+    gan = SRGAN(build_generator(filters=4, residual_blocks=1), None, **options)
+    gan.compile(optimizer=optimizer(), loss=["mean_squared_error"], jit_compile=False)
     return gan
 
 
@@ -91,29 +100,36 @@ def test_each_optimizer_moves_its_own_network_alone(batch):
 
 
 def test_step_is_what_the_equations_say(batch):
-    """One SGD step against the same step written out: D on both, then G against the new D."""
+    """One SGD step against the same step written out: D on both, then G against the new D.
+
+    Written out with Keras' layers: what makes our step faster must not change its result.
+    """
     lr, hr = batch
-    gan, plain = build(sgd, label_noise=0.0), build(sgd, label_noise=0.0)
-    plain.set_weights(gan.get_weights())
+    gan = build(sgd, label_noise=0.0)
+    generator = with_keras_layers(gan.generator)
+    discriminator = with_keras_layers(gan.discriminator)
     content_loss = VGGLoss("block1_conv1", weights=None)
     content_loss.vgg().set_weights(_content_loss(gan).vgg().get_weights())
-    fit(gan, batch)
+    logs = fit(gan, batch)
 
     with tf.GradientTape() as tape:
-        sr = plain.generator(lr, training=True)
-        real, fake = plain.discriminator(hr, training=True), plain.discriminator(sr, training=True)
+        sr = generator(lr, training=True)
+        real, fake = discriminator(hr, training=True), discriminator(sr, training=True)
         loss = 0.5 * (-tf.reduce_mean(tf.math.log(real)) - tf.reduce_mean(tf.math.log(1 - fake)))
-    _descend(tape, loss, plain.discriminator.trainable_variables)
+    assert logs["discriminator_loss"][0] == pytest.approx(float(loss), abs=1e-5)
+    _descend(tape, loss, discriminator.trainable_variables)
     with tf.GradientTape() as tape:
-        sr = plain.generator(lr, training=True)
-        fake = plain.discriminator(sr, training=True)
+        sr = generator(lr, training=True)
+        fake = discriminator(sr, training=True)
         features = content_loss.vgg()
         loss = tf.reduce_mean((features(hr) - features(sr)) ** 2)
         loss -= 1e-3 * tf.reduce_mean(tf.math.log(fake))
-    _descend(tape, loss, plain.generator.trainable_variables)
+    assert logs["loss"][0] == pytest.approx(float(loss), abs=1e-5)
+    _descend(tape, loss, generator.trainable_variables)
 
-    for ours, theirs in zip(gan.trainable_variables, plain.trainable_variables, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-6, err_msg=ours.path)
+    for ours, theirs in ((gan.generator, generator), (gan.discriminator, discriminator)):
+        for a, b in zip(ours.trainable_variables, theirs.trainable_variables, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, err_msg=a.path)
 
 
 def _descend(tape, loss, variables):
@@ -138,7 +154,7 @@ def test_label_noise_depends_on_seed_and_step(batch):
 
 def freeze_batch_norm(gan):
     """Batch statistics are each replica's own; frozen layers use the moving averages instead."""
-    for network in (gan.generator, gan.discriminator):
+    for network in filter(None, (gan.generator, gan.discriminator)):
         for layer in network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
@@ -213,3 +229,60 @@ def test_validation_logs_are_those_of_training(batch):
         for variable, old in zip(gan.variables, before, strict=True)
         if variable.path not in metrics and not np.array_equal(variable, old)
     ]
+
+
+def test_without_a_discriminator_the_content_loss_alone_trains_the_generator(batch):
+    gan = build_without_discriminator(sgd)
+    before = values(gan.generator.trainable_variables)
+    logs = fit(gan, batch)
+    assert set(logs) == {"loss", "psnr", "ssim"}
+    assert any(moved(before, values(gan.generator.trainable_variables)))
+    validation = gan.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0, return_dict=True)
+    sr = np.asarray(gan(batch[0]))
+    assert validation["loss"] == pytest.approx(np.mean((sr - batch[1]) ** 2), rel=1e-5)
+
+
+def test_the_average_follows_the_generator_and_is_what_validation_sees(batch):
+    gan = build_without_discriminator(sgd, ema_momentum=0.5)
+    average = values(gan.generator.weights)
+    for step in range(3):
+        fit(gan, batch)
+        momentum = min(0.5, (2 + step) / (11 + step))
+        pairs = zip(average, values(gan.generator.weights), strict=True)
+        average = [momentum * a + (1 - momentum) * b for a, b in pairs]
+    for expected, weight in zip(average, gan.trained_generator.weights, strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6, err_msg=weight.path)
+    logs = gan.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0, return_dict=True)
+    sr = np.asarray(gan.trained_generator(batch[0], training=False))
+    assert logs["loss"] == pytest.approx(np.mean((sr - batch[1]) ** 2), rel=1e-5)
+    assert not np.allclose(sr, gan(batch[0], training=False), atol=1e-5)
+
+
+def test_two_replicas_average_as_one(batch, two_replicas):
+    one = freeze_batch_norm(build_without_discriminator(sgd, ema_momentum=0.5))
+    with two_replicas.scope():
+        two = freeze_batch_norm(build_without_discriminator(sgd, ema_momentum=0.5))
+        two.set_weights(one.get_weights())
+    fit(one, batch, steps=2)
+    fit(two, batch, steps=2)
+    for a, b in zip(one.trained_generator.weights, two.trained_generator.weights, strict=True):
+        np.testing.assert_allclose(a, keras.ops.convert_to_numpy(b), atol=1e-6, err_msg=a.path)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_takes_almost_the_same_step(batch, policy):
+    plain = build(sgd)
+    with dtype_policy(policy):
+        mixed = build(sgd)
+    mixed.set_weights(plain.get_weights())
+    _content_loss(mixed).vgg().set_weights(_content_loss(plain).vgg().get_weights())
+    before = values(plain.trainable_variables)
+    logs, expected = fit(mixed, batch), fit(plain, batch)
+    for name, value in expected.items():
+        assert logs[name] == pytest.approx(value, rel=0.02, abs=0.002), name
+    triples = zip(
+        before, values(plain.trainable_variables), values(mixed.trainable_variables), strict=True
+    )
+    for start, a, b in triples:
+        assert b.dtype == np.float32
+        np.testing.assert_allclose(b - start, a - start, atol=0.1 * np.abs(a - start).max() + 1e-4)

@@ -3,8 +3,15 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from srgan_keras.models import PixelShuffle, build_discriminator, build_generator
+from srgan_keras.models import (
+    FusedBatchNormalization,
+    NarrowConv2D,
+    PixelShuffle,
+    build_discriminator,
+    build_generator,
+)
 
 
 def convolution(kernel, inputs, outputs):
@@ -77,6 +84,48 @@ def test_pixel_shuffle_moves_channels_into_space():
     np.testing.assert_array_equal(PixelShuffle(2)(x), expected)
 
 
+def outcome(layer, x, weights=None, **options):
+    """Returns a layer's output, its gradients by input and weights, and its weights after."""
+    layer.build(x.shape)
+    if weights:
+        layer.set_weights(weights)
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.cast(layer(x, **options), tf.float32)
+        loss = tf.reduce_sum(y * tf.random.stateless_normal(y.shape, (0, 0)))
+    gradients = tape.gradient(loss, [x, *[w.value for w in layer.trainable_weights]])
+    return [np.asarray(value) for value in (y, *gradients, *layer.get_weights())]
+
+
+@pytest.mark.parametrize("kernel_size", [9, 3, 1])
+def test_narrow_convolution_is_conv2d(kernel_size):
+    x = np.random.default_rng(0).normal(size=(2, 6, 10, 8)).astype(np.float32)
+    plain = keras.layers.Conv2D(3, kernel_size, padding="same", bias_initializer="random_normal")
+    expected = outcome(plain, x)
+    narrow = outcome(NarrowConv2D(3, kernel_size), x, plain.get_weights())
+    for ours, theirs in zip(narrow, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("policy", "tolerance"),
+    [("float32", 1e-4), ("mixed_bfloat16", 0.05), ("mixed_float16", 0.01)],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_batch_normalisation_is_keras_own(policy, tolerance, training):
+    x = np.random.default_rng(0).normal(2, 3, size=(2, 4, 3, 5)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    weights = [rng.uniform(0.5, 2, 5) for _ in range(4)]
+    results = [
+        outcome(layer(momentum=0.5, dtype=policy), x, weights, training=training)
+        for layer in (keras.layers.BatchNormalization, FusedBatchNormalization)
+    ]
+    for theirs, ours in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=tolerance)
+    assert np.array_equal(results[1][-1], np.float32(weights[-1])) != training
+
+
 def test_generator_survives_saving(tmp_path):
     model = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
     model.save(tmp_path / "generator.keras")
@@ -95,6 +144,7 @@ def test_generator_survives_saving(tmp_path):
         (build_discriminator, {"image_size": 8}),
         (build_discriminator, {"dense_units": 0}),
         (PixelShuffle, {"scale": 0}),
+        (NarrowConv2D, {"filters": 3, "kernel_size": 4}),
     ],
 )
 def test_errors_say_what_was_received(build, arguments):
