@@ -118,8 +118,9 @@ class SRGAN(keras.Model):
         Returns:
             the weighted sum, a float32 scalar (divided by the number of replicas, as Keras does).
         """
-        targets = [y] + [ops.ones_like(validity) for validity in y_pred[1:]]
-        return super().compute_loss(x, targets, y_pred, sample_weight, training)
+        sr, *validity = keras.tree.flatten(y_pred)
+        targets = [y, *map(ops.ones_like, validity)]
+        return super().compute_loss(x, targets, [sr, *validity], sample_weight, training)
 
     def train_step(self, data):
         """One step: the discriminator on photographs and generated pictures, then the generator.

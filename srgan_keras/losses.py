@@ -40,6 +40,9 @@ class VGGLoss(keras.losses.Loss):
         preprocessing: `"raw"` feeds [-1, 1] pictures to VGG19 as they are, as the tutorial does;
             `"vgg"` turns them into what VGG19 was trained on (0 to 255, BGR, mean subtracted).
         feature_scale: factor on the features; `PAPER_FEATURE_SCALE` goes with `"vgg"`.
+        pixel_weight: weight of the mean absolute difference of the pixels, added to that of the
+            features. Features hardly see colour and brightness; a little of this holds them
+            (Wang et al. 2018, ESRGAN, equation 3).
 
     Call arguments:
         hr: photographs, `(batch, h, w, 3)` float32 in [-1, 1].
@@ -60,6 +63,7 @@ class VGGLoss(keras.losses.Loss):
         weights="imagenet",
         preprocessing="raw",
         feature_scale=1.0,
+        pixel_weight=0.0,
         name="vgg_loss",
         **kwargs,
     ):
@@ -76,13 +80,17 @@ class VGGLoss(keras.losses.Loss):
         self.weights = weights
         self.preprocessing = preprocessing
         self.feature_scale = feature_scale
+        self.pixel_weight = pixel_weight
         vgg = build_vgg(layer, weights)
         # A function, because Keras would save a model's 80 MB into every checkpoint.
         self.vgg = lambda: vgg
 
     def call(self, hr, sr):
         difference = ops.stop_gradient(self.features(hr)) - self.features(sr)
-        return ops.mean(ops.square(difference), axis=(1, 2, 3))
+        loss = ops.mean(ops.square(difference), axis=(1, 2, 3))
+        if self.pixel_weight:
+            loss += self.pixel_weight * ops.mean(ops.abs(hr - sr), axis=(1, 2, 3))
+        return loss
 
     def features(self, images):
         """Returns the scaled VGG19 features of `(batch, h, w, 3)` float32 images in [-1, 1]."""
@@ -98,6 +106,7 @@ class VGGLoss(keras.losses.Loss):
             "weights": self.weights,
             "preprocessing": self.preprocessing,
             "feature_scale": self.feature_scale,
+            "pixel_weight": self.pixel_weight,
         }
 
 

@@ -76,6 +76,7 @@ def load_generator(source):
     try:
         generator = keras.models.load_model(file, compile=False)
         channels = generator.input_shape[-1], generator.output_shape[1:]
+        generator.trainable = True  # an averaged generator is saved as it was, not to be trained
         for layer in generator.layers:  # whatever precision it was trained in
             layer.dtype_policy = "float32"
     except Exception as error:  # Keras passes on whatever a broken archive makes others raise.

@@ -54,7 +54,11 @@ def build_content_loss(recipe, vgg_weights="imagenet"):
         return MeanAbsoluteError(name="mae")
     with dtype_policy(recipe.precision):
         return VGGLoss(
-            recipe.content_loss, vgg_weights, recipe.vgg_preprocessing, recipe.vgg_feature_scale
+            recipe.content_loss,
+            vgg_weights,
+            recipe.vgg_preprocessing,
+            recipe.vgg_feature_scale,
+            recipe.pixel_weight,
         )
 
 

@@ -269,20 +269,30 @@ def test_two_replicas_average_as_one(batch, two_replicas):
         np.testing.assert_allclose(a, keras.ops.convert_to_numpy(b), atol=1e-6, err_msg=a.path)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_takes_almost_the_same_step(batch, policy):
+@pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.7), ("mixed_float16", 0.2)])
+def test_mixed_precision_takes_almost_the_same_step(batch, policy, tolerance):
+    """Only almost: on noise the gradients of the pictures all but cancel, rounding errors don't."""
     plain = build(sgd)
     with dtype_policy(policy):
         mixed = build(sgd)
     mixed.set_weights(plain.get_weights())
     _content_loss(mixed).vgg().set_weights(_content_loss(plain).vgg().get_weights())
-    before = values(plain.trainable_variables)
+    networks = [
+        (plain.generator, mixed.generator),
+        (plain.discriminator, mixed.discriminator),
+    ]
+    before = [flat(network.trainable_variables) for network, _ in networks]
     logs, expected = fit(mixed, batch), fit(plain, batch)
     for name, value in expected.items():
         assert logs[name] == pytest.approx(value, rel=0.02, abs=0.002), name
-    triples = zip(
-        before, values(plain.trainable_variables), values(mixed.trainable_variables), strict=True
-    )
-    for start, a, b in triples:
-        assert b.dtype == np.float32
-        np.testing.assert_allclose(b - start, a - start, atol=0.1 * np.abs(a - start).max() + 1e-4)
+    for start, (a, b) in zip(before, networks, strict=True):
+        assert {weight.dtype for weight in b.weights} == {"float32"}
+        update, difference = (
+            flat(a.trainable_variables) - start,
+            flat(b.trainable_variables) - start,
+        )
+        assert np.linalg.norm(difference - update) < tolerance * np.linalg.norm(update)
+
+
+def flat(variables):
+    return np.concatenate([np.ravel(value) for value in values(variables)])

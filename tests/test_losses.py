@@ -73,6 +73,16 @@ def test_failed_download_names_the_ways_out(monkeypatch):
         VGGLoss()
 
 
+def test_pixel_weight_adds_the_mean_absolute_error():
+    rng = np.random.default_rng(0)
+    hr, sr = rng.uniform(-1, 1, (2, 2, 16, 16, 3)).astype(np.float32)
+    loss = VGGLoss("block1_conv1", weights=None, pixel_weight=0.5)
+    features = VGGLoss("block1_conv1", weights=None)
+    features.vgg().set_weights(loss.vgg().get_weights())
+    expected = np.asarray(features.call(hr, sr)) + 0.5 * np.abs(hr - sr).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(loss.call(hr, sr), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("arguments", [{"layer": "block6_conv1"}, {"preprocessing": "none"}])
 def test_errors_say_what_was_received(arguments):
     with pytest.raises(ValueError, match="Received: "):

@@ -25,12 +25,20 @@ def test_recipes_bear_their_names_and_say_where_they_come_from(name):
         assert word in RECIPES[name].__doc__
 
 
+def test_an_srgan_goes_on_where_the_srresnet_it_starts_from_ended():
+    first, then = get_recipe("srresnet"), get_recipe("srgan-vgg54")
+    assert (first.content_loss, first.adversarial_weight) == ("mse", 0)
+    assert (then.content_loss, then.adversarial_weight) == ("block5_conv4", 1e-3)
+    for name in ("scale", "filters", "residual_blocks", "upsampling", "lr_range", "crop_size"):
+        assert getattr(first, name) == getattr(then, name)
+
+
 def test_a_setting_can_be_changed():
     assert get_recipe("demo", epochs=7) == dataclasses.replace(RECIPES["demo"](), epochs=7)
 
 
 def test_unknown_recipe():
-    with pytest.raises(ValueError, match=r"no recipe 'tutorail'.*tutorial, paper, demo"):
+    with pytest.raises(ValueError, match=r"no recipe 'tutorail'.*tutorial, paper, .*demo"):
         get_recipe("tutorail")
 
 
