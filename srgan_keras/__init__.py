@@ -18,6 +18,7 @@ _HOMES = {
     "build_discriminator": "models",
     "build_generator": "models",
     "get_recipe": "recipes",
+    "load_generator": "runs",
 }
 __all__ = sorted(_HOMES)
 

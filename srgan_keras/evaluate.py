@@ -12,7 +12,6 @@ import dataclasses
 import json
 import platform
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from data_prep import cli
 from data_prep.pictures import PictureError, list_pictures, open_picture, replacing, write_png
 from srgan_keras.comparison import draw_comparison
 from srgan_keras.data import reduce_picture, split_folder
-from srgan_keras.export import export
 from srgan_keras.interpolation import FILTERS, Interpolation
 from srgan_keras.metrics import WINDOW, measure
-from srgan_keras.runs import SETTINGS, load_generator, read_settings, versions
+from srgan_keras.pretrained import PRETRAINED
+from srgan_keras.runs import SETTINGS, read_settings, versions
 from srgan_keras.upscale import TrainedModel
 
 # What Pillow's bicubic must give (PSNR, SSIM, x4); an evaluation that differs measures otherwise.
@@ -102,7 +101,7 @@ def load_method(name, scale, tile=256):
     """Loads a method of enlarging.
 
     Args:
-        name: a name in `interpolation.FILTERS`, a run folder, a SavedModel, or a .keras file.
+        name: a name in `interpolation.FILTERS`, or what `TrainedModel` takes.
         scale: int, what an interpolation enlarges by.
         tile: as for `TrainedModel`.
 
@@ -114,18 +113,10 @@ def load_method(name, scale, tile=256):
     """
     if name in FILTERS:
         return Interpolation(name, scale)
-    path = Path(name)
-    if not path.exists():
-        raise cli.UserError(
-            f"--model {name}: not a file or folder, nor one of {', '.join(FILTERS)}."
-        )
-    if path.suffix == ".keras":
-        generator, recipe = load_generator(path)
-        with tempfile.TemporaryDirectory() as folder:
-            export(generator, Path(folder, "model"), recipe.lr_range)
-            method = TrainedModel(Path(folder, "model"), tile)
-    else:
-        method = TrainedModel(path, tile)
+    if name not in PRETRAINED and not Path(name).exists():
+        names = ", ".join((*FILTERS, *PRETRAINED))
+        raise cli.UserError(f"--model {name}: not a file or folder, nor one of {names}.")
+    method = TrainedModel(name, tile=tile)
     if method.scale != scale:
         raise cli.UserError(f"--model {name} enlarges {method.scale} times; --scale is {scale}.")
     return method
@@ -332,7 +323,8 @@ def main(argv=None):
     option(
         "--model",
         action="append",
-        help=f"{', '.join(FILTERS)}, a run, a SavedModel or a .keras file; can be repeated",
+        help=f"{', '.join((*FILTERS, *PRETRAINED))}, a run, a SavedModel or a .keras file; can be "
+        "repeated",
     )
     option("--scale", type=cli.positive_int, default=4, help="factor between LR and HR")
     option("--tile", type=cli.positive_int, default=256, help="as for srgan_keras.upscale")

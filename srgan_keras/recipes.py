@@ -159,7 +159,7 @@ def srresnet():
     16, Adam at 1e-4, MSE, 1e6 steps. Our choice, because it gets there sooner: 5e-4 falling along
     a half cosine over 100,000 steps, and averaged weights.
     Command: python -m srgan_keras.train --recipe srresnet --data crops/
-    Hardware: 100,000 steps of 16 crops; 0.2 s each on two CPU cores with --precision mixed_bfloat16.
+    Hardware: 100,000 steps; 0.2 s each on two CPU cores with --precision mixed_bfloat16.
     Expected: Ledig et al. report 32.05 dB on Set5 and 28.49 on Set14, from 350,000 photographs.
     """
     return Recipe(
@@ -186,7 +186,7 @@ def srgan_vgg54():
     Source: Ledig et al. 2017, section 3.2: VGG54 on VGG19's own preprocessing and scale, with 1e-3
     of the adversarial loss; 1e-4 for 1e5 steps, then 1e-5 for as many. Labels have no noise.
     Command: python -m srgan_keras.train --recipe srgan-vgg54 --init-generator RUN --data crops/
-    Hardware: 200,000 steps of 16 crops; 1 s each on two CPU cores with --precision mixed_bfloat16.
+    Hardware: 200,000 steps; 1 s each on two CPU cores with --precision mixed_bfloat16.
     Expected: Ledig et al. report 29.40 dB on Set5 and 26.02 on Set14, from 350,000 photographs.
     """
     return dataclasses.replace(

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import platform
+from pathlib import Path
 
 import keras
 
 from data_prep.cli import UserError
+from srgan_keras.pretrained import PRETRAINED, load_pretrained
 from srgan_keras.recipes import Recipe
 
 SETTINGS = "recipe.json"
@@ -57,11 +59,13 @@ def read_settings(run):
     return settings
 
 
-def load_generator(source):
+def load_generator(source="srgan", blend=None):
     """Loads a trained generator and the recipe it was trained with.
 
     Args:
-        source: `Path` of a run folder, or of a generator's .keras file in one.
+        source: `"srgan"` or `"srresnet"`, which ship with the package; or the path of a run folder,
+            or of a generator's .keras file in one.
+        blend: as for `load_pretrained`; None with a path.
 
     Returns:
         (functional `keras.Model`, `Recipe`).
@@ -69,9 +73,15 @@ def load_generator(source):
     Raises:
         UserError: if there is no generator, it does not load, or its run's settings are broken.
     """
+    if str(source) in PRETRAINED or blend is not None:
+        return load_pretrained(str(source), blend)
+    source = Path(source)
     file = source if source.suffix == ".keras" else source / GENERATOR
     if not file.is_file():
-        raise UserError(f"There is no generator {file}.")
+        raise UserError(
+            f"There is no generator {file}. Give a run of srgan_keras.train, a .keras file in one, "
+            f"or one of {', '.join(PRETRAINED)}."
+        )
     recipe = read_settings(file.parent)["recipe"]
     try:
         generator = keras.models.load_model(file, compile=False)

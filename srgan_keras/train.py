@@ -35,6 +35,7 @@ from srgan_keras.losses import WEIGHTS_VARIABLE, VGGLoss, VGGWeightsError
 from srgan_keras.memory import PROGRAM, training_memory
 from srgan_keras.models import build_discriminator, build_generator
 from srgan_keras.optimizers import FusedAdam
+from srgan_keras.pretrained import PRETRAINED
 from srgan_keras.recipes import RECIPES, Recipe, get_recipe
 
 SAMPLE_IMAGES = Path(__file__).with_name("sample_images")
@@ -147,7 +148,7 @@ def train(
             them, `test` is held out for validation and sample pictures.
         run: run folder; new or empty unless `resume`.
         resume: go on from the checkpoint in `run`.
-        init_generator: run folder or .keras file of the generator to start from; None starts from
+        init_generator: the generator to start from, as `load_generator` takes it; None starts from
             random weights.
         strategy: a name that `choose_strategy` knows.
         vgg_weights: as `VGGLoss` takes them.
@@ -190,7 +191,7 @@ def train(
         load_checkpoint(gan, run)
         callbacks.rewind_log(run, gan.step // steps_per_epoch)
     elif init_generator:
-        load_generator_weights(gan, Path(init_generator), recipe)
+        load_generator_weights(gan, init_generator, recipe)
     elif gan.discriminator:
         print(
             "Generator: starts from random weights. Its colours come right sooner if it first "
@@ -251,7 +252,7 @@ def load_generator_weights(gan, source, recipe):
 
     Args:
         gan: `SRGAN` of the recipe.
-        source: `Path` of a run folder, or of a .keras file in one.
+        source: as `load_generator` takes it.
         recipe: `Recipe` of the run that starts.
 
     Raises:
@@ -397,8 +398,8 @@ def peak_memory():
 
 
 def absolute(path):
-    """Returns a path as a string that holds in any folder; leaves "imagenet" as it is."""
-    return path if path == "imagenet" else os.path.abspath(path)
+    """Returns a path as a string that holds in any folder; leaves names as they are."""
+    return path if path in ("imagenet", *PRETRAINED) else os.path.abspath(path)
 
 
 def write_settings(run, recipe, facts, resume):
@@ -479,7 +480,9 @@ def parse_arguments(argv):
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="run folder; default: in runs/")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on where this run stopped")
     parser.add_argument(
-        "--init-generator", type=Path, metavar="RUN", help="start from the generator of this run"
+        "--init-generator",
+        metavar="RUN",
+        help="start from the generator of this run, or from srresnet or srgan",
     )
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
     parser.add_argument(

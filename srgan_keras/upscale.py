@@ -1,8 +1,10 @@
 """Enlarges photographs with an exported SavedModel.
 
+    python -m srgan_keras.upscale PHOTO...
     python -m srgan_keras.upscale PHOTO... --model RUN_OR_SAVEDMODEL --out FOLDER
 
-Knows no model code: the SavedModel says how it scales. Opening photographs belongs to `data_prep`.
+Needs no model code for a SavedModel, which says itself how it scales. Opening photographs belongs
+to `data_prep`.
 """
 
 import sys
@@ -18,35 +20,29 @@ from data_prep.pictures import PictureError, list_pictures, open_picture, write_
 
 
 class TrainedModel:
-    """A SavedModel that enlarges pictures.
+    """A trained generator that enlarges pictures.
 
     A large picture goes through in tiles. Each tile is cut out with as much around it as its result
     depends on, so the whole has no seams and is what the model makes of it in one piece.
 
     Args:
-        path: folder that `srgan_keras.export` wrote, or a run folder that has one.
+        source: folder that `srgan_keras.export` wrote, a run folder that has one, or whatever
+            `load_generator` takes.
+        blend: as for `load_generator`.
         tile: int, longest side of a tile in LR pixels, its surroundings not counted.
 
     Attributes:
         scale: int, by how much it enlarges.
 
     Raises:
-        cli.UserError: if there is no such SavedModel.
+        cli.UserError: if there is no such generator.
     """
 
-    def __init__(self, path, tile=256):
-        folder = _find_saved_model(Path(path))
-        try:
-            model = tf.saved_model.load(str(folder))
-        except Exception as error:  # Whatever a damaged file makes TensorFlow raise.
-            reason = " ".join(str(error).split())[:200]
-            raise cli.UserError(f"{folder} does not load ({reason}).") from error
-        ours = all(hasattr(model, name) for name in ("scale", "margin"))
-        if not ours or "serving_default" not in model.signatures:
-            raise cli.UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
+    def __init__(self, source="srgan", blend=None, *, tile=256):
+        folder = _find_saved_model(Path(source))
+        model = _load_saved_model(folder) if folder and blend is None else _serve(source, blend)
         self.scale, self.margin, self.tile = int(model.scale), int(model.margin), tile
-        self._model = model  # owns the variables that the signature reads
-        self._serve = model.signatures["serving_default"]
+        self._model = model  # owns the variables that its function reads
 
     def __call__(self, picture):
         """Enlarges `(h, w, 3)` uint8 into `(scale * h, scale * w, 3)` uint8."""
@@ -58,7 +54,7 @@ class TrainedModel:
                 bottom, right = min(top + tile, height), min(left + tile, width)
                 outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
                 piece = picture[outer_top : bottom + margin, outer_left : right + margin]
-                sr = self._serve(pixels=tf.constant(piece[None]))["pixels"][0].numpy()
+                sr = self._model.serve(tf.constant(piece[None]))["pixels"][0].numpy()
                 y, x = scale * (top - outer_top), scale * (left - outer_left)
                 result[scale * top : scale * bottom, scale * left : scale * right] = sr[
                     y : y + scale * (bottom - top), x : x + scale * (right - left)
@@ -70,10 +66,27 @@ def _find_saved_model(path):
     for folder in (path, path / "saved_model"):
         if (folder / "saved_model.pb").is_file():
             return folder
-    raise cli.UserError(
-        f"There is no SavedModel in {path}. Give a run folder of srgan_keras.train or the folder "
-        "that srgan_keras.export wrote."
-    )
+    return None
+
+
+def _load_saved_model(folder):
+    try:
+        model = tf.saved_model.load(str(folder))
+    except Exception as error:  # Whatever a damaged file makes TensorFlow raise.
+        reason = " ".join(str(error).split())[:200]
+        raise cli.UserError(f"{folder} does not load ({reason}).") from error
+    if not all(hasattr(model, name) for name in ("scale", "margin", "serve")):
+        raise cli.UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
+    return model
+
+
+def _serve(source, blend):
+    # Here, because a SavedModel needs neither of them.
+    from srgan_keras.export import serving_module
+    from srgan_keras.runs import load_generator
+
+    generator, recipe = load_generator(source, blend)
+    return serving_module(generator, recipe.lr_range)
 
 
 def find_photos(arguments, out):
@@ -141,7 +154,15 @@ def main(argv=None):
     )
     parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="files and folders")
     parser.add_argument(
-        "--model", type=Path, required=True, help="a run of srgan_keras.train, or a SavedModel"
+        "--model",
+        default="srgan",
+        help="srgan, srresnet, a run of srgan_keras.train, or a SavedModel (default: srgan)",
+    )
+    parser.add_argument(
+        "--blend",
+        type=float,
+        metavar="0..1",
+        help="mixes srresnet (0: nearest to the photograph) with srgan (1: the most detail)",
     )
     parser.add_argument("--out", type=Path, default=Path("upscaled"), help="folder for the results")
     parser.add_argument(
@@ -153,7 +174,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     photos = find_photos(args.photos, args.out)
-    model = TrainedModel(args.model, args.tile)
+    model = TrainedModel(args.model, args.blend, tile=args.tile)
     targets = choose_targets([name for _, name in photos], args.out, model.scale)
     failed = 0
     for (photo, _), target in zip(photos, targets, strict=True):

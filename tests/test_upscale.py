@@ -29,7 +29,7 @@ def test_tiles_leave_no_seams(saved_model):
     signatures = tf.saved_model.load(str(saved_model)).signatures
     whole = signatures["serving_default"](pixels=tf.constant(picture()[None]))["pixels"][0]
     for tile in (8, 13, 256):
-        result = TrainedModel(saved_model, tile)(picture())
+        result = TrainedModel(saved_model, tile=tile)(picture())
         assert result.shape == (124, 180, 3)
         # A last bit of float arithmetic may differ with the size of what is convolved.
         assert np.abs(result.astype(int) - whole.numpy().astype(int)).max() <= 1
@@ -77,7 +77,7 @@ def test_names_that_would_meet():
 
 
 def test_clear_errors(saved_model, tmp_path):
-    with pytest.raises(UserError, match="There is no SavedModel"):
+    with pytest.raises(UserError, match="There is no generator"):
         TrainedModel(tmp_path)
     with pytest.raises(UserError, match="There is no file"):
         main([str(tmp_path / "none.jpg"), "--model", str(saved_model)])
