@@ -167,33 +167,42 @@ class SRGAN(keras.Model):
         """One discriminator update: photographs towards 1, generated pictures towards 0.
 
         Returns:
-            the discriminator's loss, and its outputs on `hr` and on `sr`.
+            the discriminator's loss and its outputs, as from `judge`.
         """
         import tensorflow as tf
 
-        noise_hr, noise_sr = self.draw_label_noise(ops.shape(hr)[0])
+        noise = self.draw_label_noise(ops.shape(hr)[0])
         with tf.GradientTape() as tape:
-            features = [self.trunk(images, training=True) for images in (hr, sr)]
-            d_hr, d_sr = ops.split(self.head(ops.concatenate(features), training=True), 2)
-            loss = self.compute_discriminator_loss(d_hr, d_sr, noise_hr, noise_sr)
+            validity = self.judge(hr, sr, training=True)
+            loss = self.compute_discriminator_loss(validity, noise)
             scaled_loss = self.discriminator_optimizer.scale_loss(loss)
         variables = self.discriminator.trainable_variables
         self.discriminator_optimizer.apply(tape.gradient(scaled_loss, variables), variables)
-        return loss, d_hr, d_sr
+        return loss, validity
 
-    def compute_discriminator_loss(self, d_hr, d_sr, noise_hr=0.0, noise_sr=0.0):
-        """Binary cross-entropy, half on photographs (label 1), half on generated pictures (0).
+    def judge(self, hr, sr, training):
+        """Returns the discriminator's outputs on photographs, then on generated pictures.
+
+        Each batch is normalised by itself. What follows the last normalisation takes both in one
+        go; there is the dense layer, whose gradient is then made once: at 384 pixels it has 302
+        million weights.
+
+        Returns:
+            `(2 * batch, 1)` float32 in [0, 1].
+        """
+        features = [self.trunk(images, training=training) for images in (hr, sr)]
+        return self.head(ops.concatenate(features), training=training)
+
+    def compute_discriminator_loss(self, validity, noise=0.0):
+        """Binary cross-entropy of photographs (label 1) and generated pictures (label 0).
 
         Args:
-            d_hr: the discriminator's outputs on photographs, `(batch, 1)`.
-            d_sr: likewise on generated pictures.
-            noise_hr: how far the labels of photographs are below 1.
-            noise_sr: how far the labels of generated pictures are above 0.
+            validity: `(2 * batch, 1)`, as from `judge`.
+            noise: how far the labels are off, likewise.
         """
-        return 0.5 * (
-            self.discriminator_loss(ops.ones_like(d_hr) - noise_hr, d_hr)
-            + self.discriminator_loss(ops.zeros_like(d_sr) + noise_sr, d_sr)
-        )
+        half = ops.ones_like(validity[: ops.shape(validity)[0] // 2])
+        labels = ops.concatenate([half, ops.zeros_like(half)])
+        return self.discriminator_loss(ops.abs(labels - noise), validity)
 
     def test_step(self, data):
         """All that is logged in training, with the networks as they are at inference.
@@ -208,14 +217,13 @@ class SRGAN(keras.Model):
         sr = self.trained_generator(lr, training=False)
         outputs, judgement = [sr], []
         if self.discriminator is not None:
-            d_hr = self.discriminator(hr, training=False)
-            d_sr = self.discriminator(sr, training=False)
-            outputs.append(d_sr)
-            judgement = [self.compute_discriminator_loss(d_hr, d_sr), d_hr, d_sr]
+            validity = self.judge(hr, sr, training=False)
+            outputs.append(self.discriminator(sr, training=False))
+            judgement = [self.compute_discriminator_loss(validity), validity]
         loss = self.compute_loss(lr, hr, outputs, training=False)
         return self.update_logs(hr, sr, loss, *judgement)
 
-    def update_logs(self, hr, sr, loss, discriminator_loss=None, d_hr=None, d_sr=None):
+    def update_logs(self, hr, sr, loss, discriminator_loss=None, validity=None):
         """Updates every metric that `compute_loss` has not, and returns them all."""
         for metric in self.metrics:
             # Without a discriminator there is one loss, which Keras has no name of its own for.
@@ -223,6 +231,7 @@ class SRGAN(keras.Model):
                 metric.update_state(loss * self.replicas)
         if self.discriminator is not None:
             self.discriminator_loss_tracker.update_state(discriminator_loss * self.replicas)
+            d_hr, d_sr = ops.split(validity, 2)
             self.d_hr_tracker.update_state(d_hr)
             self.d_sr_tracker.update_state(d_sr)
         self.psnr_tracker.update_state(hr, sr)
@@ -236,7 +245,7 @@ class SRGAN(keras.Model):
         one, and replicas share out what one device would draw for the whole batch.
 
         Returns:
-            two `(batch_size, 1)` float32 tensors.
+            `(2 * batch_size, 1)` float32, photographs first.
         """
         import tensorflow as tf
 
@@ -245,15 +254,11 @@ class SRGAN(keras.Model):
         shape = (2, replica.num_replicas_in_sync * batch_size, 1)
         noise = tf.random.stateless_uniform(shape, seed, 0.0, self.label_noise)
         first = replica.replica_id_in_sync_group * batch_size
-        return tf.unstack(noise[:, first : first + batch_size])
+        return tf.reshape(noise[:, first : first + batch_size], (-1, 1))
 
 
 def split_after_batch_normalization(model):
-    """Splits a network where its pictures stop to depend on the others of their batch.
-
-    What follows the last batch normalisation can take photographs and generated pictures in one
-    go. That is where the dense layer is, whose gradient is then made once: at 384 pixels it has
-    302 million weights.
+    """Splits a network where its pictures cease to depend on the others of their batch.
 
     Args:
         model: functional model, a chain of layers.

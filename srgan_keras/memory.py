@@ -12,11 +12,12 @@ PROGRAM = 0.9e9
 def training_memory(gan, content_loss, crop_size, batch_size):
     """Estimates what training holds in a device's memory at its peak.
 
-    That is: weights, gradients and Adam's two moments of both networks; three more copies of the
-    largest variable, which Adam's arithmetic on it takes for a moment; VGG19's weights; and each
-    layer's output twice, for its gradient or a copy in another layout is there at the same time.
-    With `PROGRAM` on top this was within 6 % of the peaks of six runs on a CPU, from 1.3 GB (recipe
-    demo) to 11.7 GB (tutorial, batch 1).
+    That is: weights, gradients and Adam's two moments of both networks; two more copies of the
+    largest variable, for copies in other layouts and for saving it; VGG19's weights; and each
+    layer's output twice, for its gradient or a copy in another layout is there at the same time. In
+    mixed precision outputs take half, and the weights another half.
+    With `PROGRAM` on top this was within 10 % of the peaks of five runs on a CPU, from 1.4 GB
+    (recipe srresnet, bfloat16) to 10.5 GB (tutorial, batch 1).
 
     Args:
         gan: `SRGAN`.
@@ -31,14 +32,17 @@ def training_memory(gan, content_loss, crop_size, batch_size):
     trained = sum(model.count_params() for model in (generator, discriminator) if model)
     largest = max(math.prod(variable.shape) for variable in gan.trainable_variables)
     vgg = content_loss.vgg() if hasattr(content_loss, "vgg") else None
-    weights = 4 * trained + 3 * largest + (vgg.count_params() if vgg else 0)
+    weights = 4 * trained + 2 * largest + (vgg.count_params() if vgg else 0)
 
     scale = generator.compute_output_shape((1, 16, 16, 3))[1] // 16
     judged = outputs_per_picture(discriminator, crop_size) if discriminator else 0
     # The discriminator's step sees HR and SR; the generator's sends SR through it and VGG19.
     steps = (2 * judged, judged + (outputs_per_picture(vgg, crop_size) if vgg else 0))
     outputs = outputs_per_picture(generator, crop_size // scale) + max(steps)
-    return BYTES * weights, 2 * BYTES * batch_size * outputs
+    mixed = gan.compute_dtype != "float32"
+    if mixed:
+        weights += trained / 2
+    return BYTES * weights, (1 if mixed else 2) * BYTES * batch_size * outputs
 
 
 def outputs_per_picture(model, size):

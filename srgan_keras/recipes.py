@@ -102,6 +102,11 @@ class Recipe:
                 f"lr_blur_sigma must be less than a third of crop_size, {self.crop_size}. "
                 f"Received: {self.lr_blur_sigma}"
             )
+        if self.learning_rate_drop_step and self.learning_rate_decay_steps:
+            raise UserError(
+                "learning_rate_drop_step and learning_rate_decay_steps exclude each other: set one "
+                f"to 0. Received: {self.learning_rate_drop_step}, {self.learning_rate_decay_steps}"
+            )
         if self.crop_size % self.scale:
             raise UserError(
                 f"crop_size must be a multiple of the scale, {self.scale}. "

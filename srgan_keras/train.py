@@ -74,20 +74,21 @@ def dtype_policy(name):
         keras.config.set_dtype_policy(before)
 
 
-def build_gan(recipe, content_loss, jit_compile=False):
+def build_gan(recipe, content_loss, jit_compile=False, steps_per_execution=1):
     """Builds the recipe's networks and compiles them into an `SRGAN`.
 
     Args:
         recipe: `Recipe`.
         content_loss: a Keras loss, from `build_content_loss`.
         jit_compile: whether XLA compiles the training step.
+        steps_per_execution: int, steps that TensorFlow takes between two callbacks.
     """
 
     def optimizer():
         rate, drop = recipe.learning_rate, recipe.learning_rate_drop_step
         if drop:
             rate = PiecewiseConstantDecay([drop - 1], [rate, rate / 10])
-        if recipe.learning_rate_decay_steps:
+        elif recipe.learning_rate_decay_steps:
             rate = CosineDecay(rate, recipe.learning_rate_decay_steps)
         return FusedAdam(rate, recipe.beta_1, recipe.beta_2, recipe.epsilon)
 
@@ -124,6 +125,7 @@ def build_gan(recipe, content_loss, jit_compile=False):
         loss=losses[: len(gan.outputs)],
         loss_weights=weights[: len(gan.outputs)],
         jit_compile=jit_compile,
+        steps_per_execution=steps_per_execution,
     )
     return gan
 
@@ -138,6 +140,7 @@ def train(
     strategy="auto",
     vgg_weights="imagenet",
     checkpoint_minutes=10.0,
+    steps_per_execution=1,
     check_memory=True,
 ):
     """Trains a recipe on a folder of crops and leaves everything in a run folder.
@@ -153,6 +156,8 @@ def train(
         strategy: a name that `choose_strategy` knows.
         vgg_weights: as `VGGLoss` takes them.
         checkpoint_minutes: minutes between two checkpoints.
+        steps_per_execution: int, steps between two looks at the clock and at signals. More than 1
+            keeps a fast GPU from waiting for Python.
         check_memory: refuse to start on a CPU that has less memory than training needs.
 
     Returns:
@@ -182,7 +187,7 @@ def train(
         )
     with scope.scope():
         content_loss = build_content_loss(recipe, vgg_weights)
-        gan = build_gan(recipe, content_loss, jit_compile=use_xla())
+        gan = build_gan(recipe, content_loss, use_xla(), steps_per_execution)
 
     steps_per_epoch = recipe.steps_per_epoch or max(1, len(crops) // recipe.batch_size)
     print_plan(recipe, gan, crops, held_out, steps_per_epoch, scope)
@@ -196,6 +201,11 @@ def train(
         print(
             "Generator: starts from random weights. Its colours come right sooner if it first "
             "learns with --content-loss mse: see --init-generator."
+        )
+    if (steps_per_epoch - gan.step % steps_per_epoch) % steps_per_execution:
+        raise cli.UserError(
+            f"The {steps_per_epoch} steps of an epoch, or what is left of one, do not divide into "
+            f"executions of {steps_per_execution}. Set another --steps-per-execution."
         )
     facts = {
         "data": str(data_folder.resolve()),
@@ -453,6 +463,7 @@ def main(argv=None):
         strategy=args.strategy,
         vgg_weights=vgg_weights,
         checkpoint_minutes=args.checkpoint_minutes,
+        steps_per_execution=args.steps_per_execution,
         check_memory=args.check_memory,
     )
     if not finished:
@@ -496,6 +507,12 @@ def parse_arguments(argv):
         type=cli.positive_int,
         default=10,
         help="minutes between checkpoints",
+    )
+    parser.add_argument(
+        "--steps-per-execution",
+        type=cli.positive_int,
+        default=1,
+        help="steps between two looks at the clock; more than 1 pays on a fast GPU",
     )
     parser.add_argument(
         "--check-memory",

@@ -141,10 +141,20 @@ def _content_loss(gan):
     return gan._compile_loss._user_loss[0]
 
 
+def test_a_discriminator_that_is_surely_wrong_still_learns(batch):
+    """The loss is taken from the logits: clipped probabilities would have no gradient."""
+    gan = build(sgd, label_noise=0.0)
+    bias = gan.discriminator.get_layer("validity").bias
+    bias.assign([-50.0])
+    logs = fit(gan, batch)
+    assert logs["discriminator_loss"][0] == pytest.approx(25, abs=2)
+    assert float(bias[0]) == pytest.approx(-50 + 0.1 / 2, abs=1e-4)
+
+
 def test_label_noise_depends_on_seed_and_step(batch):
     gan = build(adam)
     noise = np.asarray(gan.draw_label_noise(500))
-    assert noise.shape == (2, 500, 1)
+    assert noise.shape == (1000, 1)
     assert 0 <= noise.min() < 0.01
     assert 0.19 < noise.max() <= 0.2
     np.testing.assert_array_equal(noise, gan.draw_label_noise(500))

@@ -5,6 +5,7 @@ from srgan_keras.gan import SRGAN
 from srgan_keras.losses import VGGLoss
 from srgan_keras.memory import outputs_per_picture, training_memory
 from srgan_keras.models import build_discriminator, build_generator
+from srgan_keras.train import dtype_policy
 
 
 def test_outputs_are_counted_at_the_size_asked_for():
@@ -20,11 +21,25 @@ def test_weights_have_gradients_and_moments_and_outputs_grow_with_the_batch():
     weights, outputs = training_memory(gan, keras.losses.MeanSquaredError(), 96, 1)
     trained = generator.count_params() + discriminator.count_params()
     largest = 6 * 6 * 512 * 1024  # the discriminator's dense layer
-    assert weights == 4 * (4 * trained + 3 * largest)
+    assert weights == 4 * (4 * trained + 2 * largest)
     assert outputs == 8 * (
         outputs_per_picture(generator, 24) + 2 * outputs_per_picture(discriminator, 96)
     )
     assert training_memory(gan, keras.losses.MeanSquaredError(), 96, 3)[1] == 3 * outputs
+
+
+def test_mixed_precision_halves_outputs_and_copies_weights():
+    def build():
+        return SRGAN(build_generator(filters=4), build_discriminator(image_size=32, filters=4))
+
+    loss = keras.losses.MeanSquaredError()
+    gan = build()
+    weights, outputs = training_memory(gan, loss, 32, 1)
+    with dtype_policy("mixed_bfloat16"):
+        assert training_memory(build(), loss, 32, 1) == (
+            weights + 2 * (gan.generator.count_params() + gan.discriminator.count_params()),
+            outputs / 2,
+        )
 
 
 def test_vgg_counts_its_weights_once():

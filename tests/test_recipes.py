@@ -47,6 +47,11 @@ def test_misspelt_setting():
         get_recipe("tutorial", crop_sise=96)
 
 
+def test_the_learning_rate_falls_in_one_way():
+    with pytest.raises(ValueError, match=r"exclude each other.*Received: 300, 6"):
+        get_recipe("demo", learning_rate_decay_steps=6)
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [

@@ -13,9 +13,10 @@ import pytest
 
 from data_prep.cli import UserError
 from data_prep.pictures import list_pictures, open_picture
-from srgan_keras import callbacks, train
+from srgan_keras import callbacks, pixels, train
 from srgan_keras.losses import VGGWeightsError
-from srgan_keras.runs import CHECKPOINT, read_settings
+from srgan_keras.runs import CHECKPOINT, load_generator, read_settings
+from srgan_keras.upscale import TrainedModel
 
 TINY = (
     "--recipe demo --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
@@ -85,10 +86,17 @@ def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
         assert word in said
 
 
-def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, monkeypatch):
+AVERAGED = (
+    "--adversarial-weight 0 --ema-momentum 0.9 --precision mixed_bfloat16 "
+    "--content-loss mae --learning-rate-drop-step 0 --learning-rate-decay-steps 6"
+).split()
+
+
+@pytest.mark.parametrize("more", [[], AVERAGED])
+def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, monkeypatch, more):
     """Stopped in the middle of an epoch, and once more after its end."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert train.main(tiny(crops, whole)) == 0
+    assert train.main(tiny(crops, whole, *more)) == 0
 
     class StopAfterOneStep(callbacks.StopOnSignal):
         def on_train_batch_end(self, batch, logs=None):
@@ -98,12 +106,37 @@ def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks, "StopOnSignal", StopAfterOneStep)
-        assert train.main(tiny(crops, stopped)) == 130
+        assert train.main(tiny(crops, stopped, *more)) == 130
     assert train.main(["--resume", str(stopped), "--epochs", "1"]) == 0
     assert train.main(["--resume", str(stopped), "--epochs", "2"]) == 0
     assert_same_state(whole, stopped)
     logs = [callbacks.read_log(run) for run in (whole, stopped)]
     assert logs[0][1] == logs[1][1]
+
+
+def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
+    run = tmp_path / "run"
+    assert train.main(tiny(crops, run, *AVERAGED)) == 0
+    assert not (run / "discriminator.keras").exists()
+    generator, recipe = load_generator(run)
+    assert {layer.compute_dtype for layer in generator.layers} == {"float32"}
+    assert generator.trainable_variables
+    lr = np.zeros((1, 6, 5, 3), np.uint8)
+    upscaled = TrainedModel(run)(lr[0]).astype(int)
+    expected = pixels.to_8bit(generator(pixels.from_8bit(lr, recipe.lr_range)))[0]
+    assert np.abs(upscaled - np.asarray(expected)).max() <= 1
+    rows = callbacks.read_log(run)
+    assert "val_loss" in rows[0]
+    assert callbacks.validation_loss(rows[1]) == rows[1]["val_loss"]
+
+
+def test_several_steps_an_execution_change_nothing(crops, tmp_path):
+    one, three = tmp_path / "one", tmp_path / "three"
+    assert train.main(tiny(crops, one)) == 0
+    assert train.main(tiny(crops, three, "--steps-per-execution", "3")) == 0
+    assert_same_state(one, three)
+    with pytest.raises(UserError, match="do not divide into executions of 2"):
+        train.main(tiny(crops, tmp_path / "two", "--steps-per-execution", "2"))
 
 
 def test_a_killed_run_s_log_is_taken_back_to_its_checkpoint(tmp_path):
