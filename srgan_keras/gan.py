@@ -34,10 +34,19 @@ class SRGAN(keras.Model):
 
     Args:
         generator: model from `(batch, h, w, 3)` to `(batch, scale * h, scale * w, 3)`.
-        discriminator: model from those pictures to `(batch, 1)` in [0, 1].
+        discriminator: functional model from those pictures to `(batch, 1)` in [0, 1], a chain of
+            layers; or None: the content loss alone trains the generator, as in an SRResNet, and
+            `compile` takes that one loss. Logs are then `loss`, `psnr` and `ssim`.
         label_noise: labels are 1 - U(0, label_noise) for photographs and U(0, label_noise) for
             generated pictures; the tutorial uses 0.2.
-        seed: int, seed of that noise.
+        ema_momentum: float in [0, 1), momentum of an exponential moving average of the generator's
+            weights, step by step. If it is not 0, `trained_generator` has that average, and
+            validation sees it; else it is `generator` itself.
+        batch_statistics: whether the generator normalises with each batch's own statistics in
+            training. With False it uses the moving averages that it starts with, as at inference.
+            A long training needs that at its end: batch statistics hide feature maps that grow
+            without bound in plain black or white, which at inference show as coloured patches.
+        seed: int, seed of the label noise.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class SRGAN(keras.Model):
         *,
         label_noise=0.2,
         ema_momentum=0.0,
+        batch_statistics=True,
         seed=0,
         name="srgan",
     ):
@@ -61,6 +71,7 @@ class SRGAN(keras.Model):
         self.generator = generator
         self.discriminator = discriminator
         self.ema_momentum = ema_momentum
+        self.batch_statistics = batch_statistics
         self.trained_generator = generator
         if ema_momentum:
             self.trained_generator = keras.models.clone_model(generator)
@@ -125,7 +136,7 @@ class SRGAN(keras.Model):
     def train_step(self, data):
         """One step: the discriminator on photographs and generated pictures, then the generator.
 
-        The generated pictures are made once and serve both. Both networks normalise with the
+        The generated pictures are made once and serve both. The discriminator normalises with the
         batch's own statistics throughout (`training=True`).
 
         Args:
@@ -138,7 +149,7 @@ class SRGAN(keras.Model):
 
         lr, hr = data
         with tf.GradientTape() as tape:
-            sr = self.generator(lr, training=True)
+            sr = self.generator(lr, training=self.batch_statistics)
             outputs, judgement = [sr], []
             if self.discriminator is not None:
                 with tape.stop_recording():

@@ -42,6 +42,9 @@ class Recipe:
     residual_blocks: int = setting(16, "residual blocks of the generator", least=0, most=1000)
     upsampling: str = setting("nearest", "the generator's upsampling blocks", choices=UPSAMPLING)
     batch_norm_momentum: float = setting(0.5, "of both networks' moving averages", least=0, most=1)
+    batch_statistics: bool = setting(
+        True, "the generator normalises by each batch, and not by the averages it starts with"
+    )
 
     discriminator_filters: int = setting(64, "channels of its first layer", least=1, most=1024)
     discriminator_head: str = setting("flatten", "what joins its feature maps", choices=HEADS)

@@ -115,6 +115,7 @@ def build_gan(recipe, content_loss, jit_compile=False, steps_per_execution=1):
             discriminator,
             label_noise=recipe.label_noise,
             ema_momentum=recipe.ema_momentum,
+            batch_statistics=recipe.batch_statistics,
             seed=recipe.seed,
         )
     losses = [content_loss, BinaryCrossentropy()]

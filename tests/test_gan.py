@@ -268,6 +268,24 @@ def test_the_average_follows_the_generator_and_is_what_validation_sees(batch):
     assert not np.allclose(sr, gan(batch[0], training=False), atol=1e-5)
 
 
+def test_without_batch_statistics_training_sees_what_inference_sees(batch):
+    gan = build_without_discriminator(sgd, batch_statistics=False)
+    normalisations = [
+        layer
+        for layer in gan.generator.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    averages = [layer.moving_variance for layer in normalisations]
+    for average in averages:
+        average.assign(2 * average)
+    before = values(averages)
+    sr = np.asarray(gan.generator(batch[0], training=False))
+    gammas = values(layer.gamma for layer in normalisations)
+    assert fit(gan, batch)["loss"][0] == pytest.approx(np.mean((sr - batch[1]) ** 2), rel=1e-5)
+    assert not any(moved(before, values(averages)))
+    assert all(moved(gammas, values(layer.gamma for layer in normalisations)))
+
+
 def test_two_replicas_average_as_one(batch, two_replicas):
     one = freeze_batch_norm(build_without_discriminator(sgd, ema_momentum=0.5))
     with two_replicas.scope():
