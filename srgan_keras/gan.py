@@ -9,6 +9,7 @@ from keras import layers, losses, metrics, ops
 from keras.optimizers import LossScaleOptimizer
 
 from srgan_keras.metrics import PSNR, SSIM
+from srgan_keras.steps import minimize, stateless_on_jax
 
 
 class SRGAN(keras.Model):
@@ -114,7 +115,17 @@ class SRGAN(keras.Model):
     @property
     def replicas(self):
         """int, the number of replicas in training: Keras divides every loss by it."""
-        return self.distribute_strategy.num_replicas_in_sync
+        strategy = getattr(self, "distribute_strategy", None)  # TensorFlow's alone
+        return strategy.num_replicas_in_sync if strategy else 1
+
+    @property
+    def non_trainable_variables(self):
+        """As of any model, with the state of the discriminator's optimizer.
+
+        Keras' JAX trainer keeps what it finds here, and of optimizers only `self.optimizer`.
+        """
+        optimizer = getattr(self, "discriminator_optimizer", None)
+        return super().non_trainable_variables + (optimizer.variables if optimizer else [])
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The generator's loss: content against the photograph, adversarial against the label 1.
@@ -133,6 +144,7 @@ class SRGAN(keras.Model):
         targets = [y, *map(ops.ones_like, validity)]
         return super().compute_loss(x, targets, [sr, *validity], sample_weight, training)
 
+    @stateless_on_jax
     def train_step(self, data):
         """One step: the discriminator on photographs and generated pictures, then the generator.
 
@@ -145,20 +157,18 @@ class SRGAN(keras.Model):
         Returns:
             dict of logs.
         """
-        import tensorflow as tf  # Here, so that everything else runs on Keras' other backends.
-
         lr, hr = data
-        with tf.GradientTape() as tape:
+
+        def compute_loss():
             sr = self.generator(lr, training=self.batch_statistics)
             outputs, judgement = [sr], []
             if self.discriminator is not None:
-                with tape.stop_recording():
-                    judgement = self.train_discriminator(hr, sr)
+                judgement = self.train_discriminator(hr, ops.stop_gradient(sr))
                 outputs.append(self.discriminator(sr, training=True))
-            loss = self.compute_loss(lr, hr, outputs)
-            scaled_loss = self.optimizer.scale_loss(loss)
+            return self.compute_loss(lr, hr, outputs), (sr, judgement)
+
         variables = self.generator.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        loss, (sr, judgement) = minimize(compute_loss, self.optimizer, variables)
         if self.ema_momentum:
             self.update_average()
         return self.update_logs(hr, sr, loss, *judgement)
@@ -180,16 +190,14 @@ class SRGAN(keras.Model):
         Returns:
             the discriminator's loss and its outputs, as from `judge`.
         """
-        import tensorflow as tf
-
         noise = self.draw_label_noise(ops.shape(hr)[0])
-        with tf.GradientTape() as tape:
+
+        def compute_loss():
             validity = self.judge(hr, sr, training=True)
-            loss = self.compute_discriminator_loss(validity, noise)
-            scaled_loss = self.discriminator_optimizer.scale_loss(loss)
+            return self.compute_discriminator_loss(validity, noise), validity
+
         variables = self.discriminator.trainable_variables
-        self.discriminator_optimizer.apply(tape.gradient(scaled_loss, variables), variables)
-        return loss, validity
+        return minimize(compute_loss, self.discriminator_optimizer, variables)
 
     def judge(self, hr, sr, training):
         """Returns the discriminator's outputs on photographs, then on generated pictures.
@@ -215,6 +223,7 @@ class SRGAN(keras.Model):
         labels = ops.concatenate([half, ops.zeros_like(half)])
         return self.discriminator_loss(ops.abs(labels - noise), validity)
 
+    @stateless_on_jax
     def test_step(self, data):
         """All that is logged in training, with the networks as they are at inference.
 
@@ -258,6 +267,11 @@ class SRGAN(keras.Model):
         Returns:
             `(2 * batch_size, 1)` float32, photographs first.
         """
+        if keras.backend.backend() == "jax":
+            import jax
+
+            key = jax.random.fold_in(jax.random.key(self.seed), self.optimizer.iterations.value)
+            return jax.random.uniform(key, (2 * batch_size, 1), maxval=self.label_noise)
         import tensorflow as tf
 
         replica = tf.distribute.get_replica_context()

@@ -1,0 +1,75 @@
+"""The same training on Keras' JAX backend, each backend in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("jax")
+
+PROGRAM = """
+import json, sys
+import keras, numpy as np
+from keras.losses import BinaryCrossentropy
+from srgan_keras.gan import SRGAN
+from srgan_keras.losses import VGGLoss
+from srgan_keras.models import build_discriminator, build_generator
+from srgan_keras.optimizers import FusedAdam
+
+folder, start, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+if keras.backend.backend() == "jax":
+    assert "tensorflow" not in sys.modules
+generator = build_generator(filters=4, residual_blocks=2, upsampling="pixel_shuffle")
+discriminator = build_discriminator(image_size=32, filters=4, dense_units=8)
+content_loss = VGGLoss("block2_conv1", weights=None, preprocessing="vgg", feature_scale=0.1)
+gan = SRGAN(generator, discriminator, label_noise=0.0, ema_momentum=0.5)
+gan.compile(
+    optimizer=FusedAdam(1e-3, epsilon=1e-3),
+    discriminator_optimizer=FusedAdam(1e-3, epsilon=1e-3),
+    loss=[content_loss, BinaryCrossentropy()],
+    loss_weights=[1.0, 1e-3],
+)
+networks = {"gan": gan, "vgg": content_loss.vgg()}
+for name, network in networks.items():
+    if start == "-":
+        np.savez(f"{folder}/start-{name}.npz", *network.get_weights())
+    else:
+        with np.load(f"{start}/start-{name}.npz") as file:
+            network.set_weights([file[key] for key in file.files])
+rng = np.random.default_rng(0)
+lr = rng.uniform(-1, 1, (steps * 4, 8, 8, 3)).astype("float32")
+hr = lr.repeat(4, 1).repeat(4, 2) + rng.normal(0, 0.1, (steps * 4, 32, 32, 3)).astype("float32")
+logs = [
+    gan.fit(lr[k : k + 4], hr[k : k + 4], batch_size=4, shuffle=False, verbose=0).history
+    for k in range(0, len(lr), 4)
+]
+logs.append(gan.evaluate(lr[:4], hr[:4], batch_size=4, verbose=0, return_dict=True))
+np.savez(f"{folder}/end.npz", *gan.get_weights())
+print(json.dumps({"logs": [{k: float(np.ravel(v)[0]) for k, v in row.items()} for row in logs],
+                  "paths": [w.path for w in gan.weights], "step": gan.step}))
+"""
+
+
+def run(backend, folder, start="-", steps=4):
+    folder.mkdir()
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), str(steps)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "end.npz") as file:
+        weights = [file[key] for key in file.files]
+    return json.loads(done.stdout.splitlines()[-1]), weights
+
+
+def test_jax_trains_as_tensorflow_does(tmp_path):
+    """Losses, metrics and weights after four steps of both networks, averages included."""
+    reference, expected = run("tensorflow", tmp_path / "tensorflow")
+    result, weights = run("jax", tmp_path / "jax", tmp_path / "tensorflow")
+    assert result["step"] == reference["step"] == 4
+    for ours, theirs in zip(result["logs"], reference["logs"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+    for path, a, b in zip(reference["paths"], weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4, err_msg=path)
