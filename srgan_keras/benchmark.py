@@ -251,7 +251,9 @@ def time_parts(repeats, *case):
         "discriminator": judge,
         "optimizers": update,
     }
-    return {name: measure(run, repeats)["median"] for name, run in parts.items()}
+    times = {name: measure(run, repeats)["median"] for name, run in parts.items()}
+    crops_per_second = time_input(repeats, recipe.crop_size, recipe.batch_size)["crops_per_second"]
+    return times | {"input": recipe.batch_size / crops_per_second}
 
 
 def time_upscaling(repeats, side, precision):
@@ -389,7 +391,7 @@ def draw_parts(report, path):
         axes.barh(list(report), seconds, left=left, label=name)
         left += seconds
     axes.set(xlabel="seconds", title="Training step, 96 pixels, batch 4: its parts timed alone")
-    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.35))
+    axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     with replacing(path) as unfinished:
         figure.savefig(unfinished)
 

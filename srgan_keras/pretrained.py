@@ -15,8 +15,8 @@ from srgan_keras.recipes import get_recipe
 WEIGHTS = Path(__file__).with_name("weights")
 #: Name -> recipe that trained it, and SHA-256 checksum of its file.
 PRETRAINED = {
-    "srresnet": ("srresnet", ""),
-    "srgan": ("srgan-vgg54", ""),
+    "srresnet": ("srresnet", "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93"),
+    "srgan": ("srgan-vgg54", "d8e4604ccbb0b02121ff41849c820444a041bc49bfacb667ed9163d66bb1de26"),
 }
 
 

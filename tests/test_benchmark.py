@@ -59,7 +59,7 @@ def test_every_section_runs(tmp_path, monkeypatch, capsys):
     assert all(row["median"] > 0 for row in [*report["step"], *report["upscale"]])
     assert report["input"]["crops_per_second"] > 0
     assert set(report["parts"]["float32"]) == {
-        "generator", "VGG19", "discriminator", "optimizers",
+        "generator", "VGG19", "discriminator", "optimizers", "input",
     }  # fmt: skip
     assert (tmp_path / "out" / "parts.png").exists()
     assert "| 32, 1, pixel_shuffle, float32 |" in capsys.readouterr().out
