@@ -133,7 +133,7 @@ def test_clear_errors(photos, tmp_path):
         (["--data", tmp_path / "empty"], "no pictures"),
         (["--data", photos, "--model", "cubic"], "nor one of nearest"),
         (["--data", photos, photos], "same name"),
-        (["--data", photos, "--model", tmp_path / "empty"], "no SavedModel"),
+        (["--data", photos, "--model", tmp_path / "empty"], "no generator"),
     ):
         with pytest.raises(UserError, match=message):
             run(*arguments, "--out", tmp_path / "out")
