@@ -40,11 +40,11 @@ def state(run):
     return numbers
 
 
-def assert_same_state(run, other):
+def assert_same_state(run, other, atol=0):
     ours, theirs = state(run), state(other)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=atol, err_msg=name)
 
 
 def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
@@ -134,7 +134,7 @@ def test_several_steps_an_execution_change_nothing(crops, tmp_path):
     one, three = tmp_path / "one", tmp_path / "three"
     assert train.main(tiny(crops, one)) == 0
     assert train.main(tiny(crops, three, "--steps-per-execution", "3")) == 0
-    assert_same_state(one, three)
+    assert_same_state(one, three, atol=1e-5)  # Another graph may add in another order.
     with pytest.raises(UserError, match="do not divide into executions of 2"):
         train.main(tiny(crops, tmp_path / "two", "--steps-per-execution", "2"))
 
