@@ -15,9 +15,10 @@ def training_memory(gan, content_loss, crop_size, batch_size):
     That is: weights, gradients and Adam's two moments of both networks; two more copies of the
     largest variable, for copies in other layouts and for saving it; VGG19's weights; and each
     layer's output twice, for its gradient or a copy in another layout is there at the same time. In
-    mixed precision outputs take half, and the weights another half.
-    With `PROGRAM` on top this was within 10 % of the peaks of five runs on a CPU, from 1.4 GB
-    (recipe srresnet, bfloat16) to 10.5 GB (tutorial, batch 1).
+    mixed precision weights have a copy of half the size; outputs take no less, since a CPU keeps
+    copies of them in float32.
+    With `PROGRAM` on top this was within 13 % of the peaks of five runs on a CPU, from 1.4 GB
+    (recipe demo) to 10.5 GB (tutorial, batch 1).
 
     Args:
         gan: `SRGAN`.
@@ -39,10 +40,9 @@ def training_memory(gan, content_loss, crop_size, batch_size):
     # The discriminator's step sees HR and SR; the generator's sends SR through it and VGG19.
     steps = (2 * judged, judged + (outputs_per_picture(vgg, crop_size) if vgg else 0))
     outputs = outputs_per_picture(generator, crop_size // scale) + max(steps)
-    mixed = gan.compute_dtype != "float32"
-    if mixed:
+    if gan.compute_dtype != "float32":
         weights += trained / 2
-    return BYTES * weights, (1 if mixed else 2) * BYTES * batch_size * outputs
+    return BYTES * weights, 2 * BYTES * batch_size * outputs
 
 
 def outputs_per_picture(model, size):
