@@ -76,13 +76,10 @@ class Checkpoint(keras.callbacks.Callback):
 
     def check_disk(self):
         """Raises an error if the disk is too full, on which HDF5 would crash the interpreter."""
-        # Adam keeps two moments of each weight that is trained.
-        weights = [
-            *self.model.weights,
-            *self.model.trainable_weights,
-            *self.model.trainable_weights,
-        ]
-        need = 1.2 * 4 * sum(math.prod(weight.shape) for weight in weights) + 1e6
+        model = self.model  # Its non-trainable variables include the discriminator's optimizer's.
+        variables = model.trainable_variables + model.non_trainable_variables
+        variables += model.optimizer.variables
+        need = 1.2 * 4 * sum(math.prod(variable.shape) for variable in variables) + 1e6
         free = shutil.disk_usage(self.run).free
         if free < need:
             raise UserError(
@@ -152,20 +149,19 @@ class LossCurves(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rows = read_log(self.run)
-        gan = self.model.discriminator is not None
-        panels = {
-            "loss": [] if gan else ["loss", "val_loss"],
-            "content loss": ["content_loss", "val_content_loss"],
-            "adversarial and discriminator loss": ["adversarial_loss", "discriminator_loss"],
-            "discriminator's output": ["d_hr", "d_sr"],
-            "PSNR, dB": ["psnr", "val_psnr"],
-        }
-        panels = {title: set(columns) & rows[0].keys() for title, columns in panels.items()}
-        panels = {title: columns for title, columns in panels.items() if columns}
+        if self.model.discriminator is None:
+            panels = {"loss": ["loss", "val_loss"]}
+        else:
+            panels = {
+                "content loss": ["content_loss", "val_content_loss"],
+                "adversarial and discriminator loss": ["adversarial_loss", "discriminator_loss"],
+                "discriminator's output": ["d_hr", "d_sr"],
+            }
+        panels["PSNR, dB"] = ["psnr", "val_psnr"]
         figure = Figure(figsize=(10, 7), layout="constrained")
-        grid = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False)
-        for axes, (title, columns) in zip(grid.flat, panels.items(), strict=False):
-            for column in sorted(columns):
+        grid = figure.subplots(len(panels) // 2, 2)
+        for axes, (title, columns) in zip(grid.flat, panels.items(), strict=True):
+            for column in columns:
                 points = [
                     (int(row["epoch"]) + 1, float(row[column]))
                     for row in rows

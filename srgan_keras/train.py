@@ -236,7 +236,7 @@ def train(
     if gan.discriminator:
         with replacing(run / "discriminator.keras") as path:
             gan.discriminator.save(path)
-    export(runs.load_generator(run)[0], run / runs.SAVED_MODEL, recipe.lr_range)
+    export(gan.trained_generator, run / runs.SAVED_MODEL, recipe.lr_range)
     return True
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.cli import UserError
-from data_prep.pictures import open_picture
+from data_prep.pictures import open_picture, write_png
 from srgan_keras import evaluate, pretrained, upscale
 from srgan_keras.pretrained import PRETRAINED, WEIGHTS, load_pretrained
 from srgan_keras.train import SAMPLE_IMAGES
@@ -77,10 +77,7 @@ def test_a_damaged_file_is_refused(tmp_path, monkeypatch):
 def test_upscale_needs_no_more_than_a_photograph(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo = next((SAMPLE_IMAGES / "test").iterdir())
-    small = open_picture(photo)[:20, :30]
-    from PIL import Image
-
-    Image.fromarray(small).save("small.png")
+    write_png(tmp_path / "small.png", open_picture(photo)[:20, :30])
     assert upscale.main(["small.png"]) == 0
     assert upscale.main(["small.png", "--blend", "0", "--out", "faithful"]) == 0
     results = [
