@@ -102,6 +102,15 @@ def open_picture(path: str | os.PathLike) -> np.ndarray:
         raise PictureError(path, _reason(error)) from None
 
 
+def picture_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Returns a picture's width and height as its header has them; None if it has no such thing."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UnidentifiedImageError):

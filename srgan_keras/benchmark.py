@@ -27,11 +27,18 @@ from matplotlib.figure import Figure
 from data_prep import cli
 from data_prep.pictures import open_picture, replacing, write_png
 from srgan_keras import data, runs
-from srgan_keras.distribution import choose_strategy, describe_devices, use_xla
+from srgan_keras.crops import list_crops
+from srgan_keras.devices import (
+    choose_strategy,
+    describe_devices,
+    peak_memory,
+    require_tensorflow,
+    use_xla,
+)
 from srgan_keras.export import export
 from srgan_keras.models import FusedBatchNormalization, NarrowConv2D, build_generator
 from srgan_keras.recipes import get_recipe
-from srgan_keras.train import SAMPLE_IMAGES, build_content_loss, build_gan, peak_memory
+from srgan_keras.train import SAMPLE_IMAGES, build_content_loss, build_gan
 from srgan_keras.upscale import TrainedModel
 
 MATRIX = 2048  # side of the matrices whose product is the limit
@@ -284,7 +291,7 @@ def time_input(repeats, crop_size, batch_size):
         for index, photo in enumerate(sorted((SAMPLE_IMAGES / "train").iterdir())):
             picture = open_picture(photo)[:384, :384]
             write_png(Path(folder, f"{index}.png"), picture)
-        crops = data.list_crops(Path(folder), recipe.crop_size)
+        crops = list_crops(Path(folder), recipe.crop_size)
         batches = iter(data.training_batches(crops, recipe))
         several = 10  # What was made ahead must not count.
         result = measure(lambda: [next(batches) for _ in range(several)][-1][0], repeats)
@@ -314,6 +321,7 @@ def main(argv=None):
         "--out", type=Path, default=Path("benchmark"), help="folder for benchmark.json, parts.png"
     )
     args = parser.parse_args(argv)
+    require_tensorflow("The benchmark")
 
     machine = {
         **runs.versions(),

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from matplotlib.figure import Figure
 
 from data_prep.cli import UserError
@@ -220,9 +219,13 @@ class TensorBoardLogs(keras.callbacks.Callback):
         self.folder = str(Path(run) / "tensorboard")
 
     def on_train_begin(self, logs=None):
+        import tensorflow as tf
+
         self.writer = tf.summary.create_file_writer(self.folder)
 
     def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
         metadata = tf.compat.v1.SummaryMetadata()
         metadata.plugin_data.plugin_name = "scalars"
         with self.writer.as_default(step=epoch + 1):

@@ -1,230 +1,225 @@
-"""Batches of (LR, HR) pairs from a folder of crops, as a tf.data pipeline.
+"""Batches of (LR, HR) pairs for `SRGAN.fit`.
 
-Making the crops belongs to `data_prep`.
+On TensorFlow picture files go through a tf.data pipeline; packed crops, and everything on JAX,
+through a `keras.utils.PyDataset`. Both give the same batches.
 """
 
-import math
+import functools
 import os
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
-import tensorflow as tf
-from PIL import Image
+import keras
+import numpy as np
 
-from data_prep.cli import UserError
-from data_prep.pictures import PictureError, list_pictures, open_picture
-from srgan_keras import pixels
+from data_prep.pictures import PictureError
+from srgan_keras.crops import PackedCrops, first_unreadable, read_crop
+from srgan_keras.pairs import make_pairs
 
-# What tf.io decodes; data_prep writes PNG.
-SUFFIXES = {".png", ".jpg", ".jpeg"}
-
-
-def list_crops(folder, crop_size):
-    """Lists the pictures of a folder that training can read.
-
-    Args:
-        folder: path of a folder of PNG or JPEG pictures, looked through recursively. Crops are
-            taken as they are: `data_prep` has turned them upright and put them into sRGB.
-        crop_size: int, the least width and height they must have.
-
-    Returns:
-        sorted list of `pathlib.Path`, never empty.
-
-    Raises:
-        UserError: if the folder is missing, holds no such picture, or one is smaller than
-            `crop_size` or unreadable.
-    """
-    paths = [path for path in list_pictures(folder) if path.suffix.lower() in SUFFIXES]
-    if not paths:
-        raise UserError(
-            f"There is no PNG or JPEG picture in {folder}. Make crops with "
-            f"python -m data_prep.folder --photos {folder} --out crops"
-        )
-    for path in paths:  # Threads make this slower: 14 s for 100,000 crops in place of 1.4 s.
-        size = _size_from_header(path)
-        if size is None:
-            raise UserError(f"{path} is not a picture. Remove it, or make the crops again.")
-        if min(size) < crop_size:
-            raise UserError(
-                f"{path} is {size[0]}x{size[1]} pixels and crop_size is {crop_size}. Set a "
-                f"smaller --crop-size, or make crops of at least {crop_size} pixels."
-            )
-    return paths
+THREADS = 4  # that make batches without TensorFlow
 
 
-def split_folder(data, split):
-    """Returns the folder of a split, `data/train` or `data/test` as data_prep writes them.
-
-    A folder without a `train` folder is all training data. None stands for no such split.
-    """
-    data = Path(data)
-    if (data / "train").is_dir():
-        folder = data / split
-        return folder if folder.is_dir() and any(folder.iterdir()) else None
-    return data if split == "train" else None
-
-
-def training_batches(paths, recipe, first_batch=0):
-    """Endless batches for `SRGAN.fit`; batch k depends on the recipe's seed and k alone.
+def training_batches(crops, recipe, first_batch=0):
+    """Endless batches; batch k depends on the recipe's seed and k alone.
 
     Every epoch takes each crop once, in an order of its own. A run that resumes with
     `first_batch=k` sees what an uninterrupted one would have seen.
 
     Args:
-        paths: list of crops, from `list_crops`.
+        crops: as `list_crops` returns them.
         recipe: `Recipe`.
         first_batch: int, k of the first batch.
 
     Returns:
-        `tf.data.Dataset` of `(lr, hr)`: `(batch, crop / scale, crop / scale, 3)` float32 in the
-        recipe's `lr_range` and `(batch, crop, crop, 3)` float32 in [-1, 1].
+        iterable that `fit` takes, of `(lr, hr)`: `(batch, crop / scale, crop / scale, 3)` float32
+        in the recipe's `lr_range` and `(batch, crop, crop, 3)` float32 in [-1, 1].
     """
-    names = tf.constant([os.fsencode(path) for path in paths])
-    count = len(paths)
-
-    def example(k):
-        epoch, position = k // count, k % count
-        index = tf.random.experimental.index_shuffle(position, (recipe.seed, epoch), count - 1)
-        hr = read_picture(names[index])
-        crop_seed, turn_seed = tf.unstack(tf.random.split((recipe.seed, k), 2))
-        hr = tf.image.stateless_random_crop(
-            hr, (recipe.crop_size, recipe.crop_size, 3), seed=crop_seed
-        )
-        if recipe.augment:
-            hr = random_turn(hr, seed=turn_seed)
-        return make_pair(hr, recipe)
-
-    first = first_batch * recipe.batch_size
-    dataset = tf.data.Dataset.range(first, tf.int64.max)
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(recipe.batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return _batches(crops, recipe, lambda k: choose_crops(len(crops), recipe, first_batch + k))
 
 
-def sample_pairs(paths, recipe):
-    """Pairs to look at, the same for a whole run: the middle of each picture, as large as can be.
+def validation_batches(crops, recipe):
+    """Batches that are the same every time: the middle of each crop, nothing random.
 
     Args:
-        paths: list of pictures of at least `recipe.crop_size`.
+        crops: as `list_crops` returns them.
         recipe: `Recipe`.
 
     Returns:
-        `(lr, hr)` as `training_batches` gives them, with `len(paths)` pairs of equal size, at most
+        iterable of `(lr, hr)` as from `training_batches`, finite; the last batch may be smaller.
+    """
+    number = -(-len(crops) // recipe.batch_size)
+
+    def choose(k):
+        indices = np.arange(len(crops))[k * recipe.batch_size :][: recipe.batch_size]
+        return indices, np.full((len(indices), 2), 0.5), np.zeros_like(indices)
+
+    return _batches(crops, recipe, choose, number)
+
+
+def sample_pairs(crops, recipe):
+    """Pairs to look at, the same for a whole run: the middle of each crop, as large as can be.
+
+    Args:
+        crops: as `list_crops` returns them, at least `recipe.crop_size` large.
+        recipe: `Recipe`.
+
+    Returns:
+        `(lr, hr)` as `training_batches` gives them, with `len(crops)` pairs of equal size, at most
         384 pixels (or `recipe.crop_size`, if that is more).
     """
-    pictures = [read_picture(os.fsencode(path)) for path in paths]
+    pictures = [read_crop(crop) for crop in crops]
     size = min([max(384, recipe.crop_size)] + [side for hr in pictures for side in hr.shape[:2]])
     size -= size % recipe.scale
-    crops = [tf.image.resize_with_crop_or_pad(hr, size, size) for hr in pictures]
-    lr, hr = zip(*[make_pair(crop, recipe) for crop in crops], strict=True)
-    return tf.stack(lr), tf.stack(hr)
+    return make_pairs(np.stack([cut(hr, size, (0.5, 0.5)) for hr in pictures]), recipe)
 
 
-def validation_batches(paths, recipe):
-    """Batches that are the same every time: the middle of each picture, nothing random.
+def _batches(crops, *args):
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    if on_tensorflow and not isinstance(crops, PackedCrops):
+        return tensorflow_batches(crops, *args)
+    return PairBatches(crops, *args)
+
+
+def choose_crops(count, recipe, k):
+    """Chooses what training batch k is made of.
 
     Args:
-        paths: list of pictures, from `list_crops`.
+        count: int, how many crops there are.
         recipe: `Recipe`.
+        k: int.
 
     Returns:
-        finite `tf.data.Dataset` of `(lr, hr)` as `training_batches` gives them; the last batch may
-        be smaller.
+        `(indices, places, turns)`: which crops, `(batch,)` int64; where they are cut, `(batch, 2)`
+        float64 in [0, 1), as `cut` takes it; how they are turned, `(batch,)` int64, as `turn` takes
+        it.
     """
-
-    def example(name):
-        size = recipe.crop_size
-        return make_pair(tf.image.resize_with_crop_or_pad(read_picture(name), size, size), recipe)
-
-    dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(path) for path in paths])
-    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(recipe.batch_size).prefetch(tf.data.AUTOTUNE)
-
-
-def read_picture(name):
-    """Decodes a PNG or JPEG file into `(h, w, 3)` uint8."""
-    picture = tf.io.decode_image(tf.io.read_file(name), channels=3, expand_animations=False)
-    return tf.ensure_shape(picture, (None, None, 3))
+    first = k * recipe.batch_size
+    positions = [divmod(p, count) for p in range(first, first + recipe.batch_size)]
+    indices = [epoch_order(count, recipe.seed, epoch)[position] for epoch, position in positions]
+    rng = np.random.default_rng((recipe.seed, k))
+    places = rng.random((recipe.batch_size, 2))
+    turns = rng.integers(8 if recipe.augment else 1, size=recipe.batch_size)
+    return np.array(indices), places, turns
 
 
-def random_turn(image, seed):
-    """Turns and mirrors a square picture, all eight ways equally likely.
+@functools.lru_cache(maxsize=2)
+def epoch_order(count, seed, epoch):
+    """Returns the order in which an epoch takes the crops, `(count,)` int64."""
+    return np.random.default_rng((seed, epoch, count)).permutation(count)
+
+
+def cut(picture, size, place):
+    """Cuts a square out of a picture.
 
     Args:
-        image: `(n, n, 3)` tensor.
-        seed: `(2,)` integer tensor.
+        picture: `(h, w, c)` array or tensor, not smaller than the square.
+        size: int, the square's side.
+        place: two numbers in [0, 1): where it lies, from the top and from the left.
     """
-    way = tf.random.stateless_uniform([], seed, 0, 8, tf.int32)
-    image = tf.image.rot90(image, way % 4)
-    return tf.cond(way < 4, lambda: image, lambda: tf.image.flip_left_right(image))
+    top, left = (int(x * (side - size + 1)) for x, side in zip(place, picture.shape, strict=False))
+    return picture[top : top + size, left : left + size]
 
 
-def make_pair(hr, recipe):
-    """Makes the LR picture that belongs to an HR picture, and scales both.
+def turn(picture, way):
+    """Turns and mirrors a square picture.
 
     Args:
-        hr: `(h, w, 3)` uint8, h and w multiples of `recipe.scale`.
-        recipe: `Recipe`; its scale and its `lr_...` settings.
+        picture: `(n, n, c)` array.
+        way: int from 0 to 7: quarter turns, and from 4 on mirrored after them.
+    """
+    picture = np.rot90(picture, way % 4)
+    return picture if way < 4 else picture[:, ::-1]
+
+
+class PairBatches(keras.utils.PyDataset):
+    """Batches without TensorFlow, made by threads while the networks are busy.
+
+    The threads are our own: Keras' (`workers`) lose the first batch of an endless dataset.
+
+    Args:
+        crops: as `list_crops` returns them.
+        recipe: `Recipe`.
+        choose: function from k to batch k's choice, as `choose_crops` makes it.
+        number: int, how many batches there are; None: no end.
+    """
+
+    def __init__(self, crops, recipe, choose, number=None):
+        super().__init__()
+        self.crops = crops
+        self.recipe = recipe
+        self.choose = choose
+        self.number = number
+        self.threads = ThreadPoolExecutor(THREADS)
+        self.coming = {}
+
+    @property
+    def num_batches(self):
+        return self.number
+
+    def __getitem__(self, k):
+        end = k + 2 * THREADS
+        ahead = range(k, end if self.number is None else min(end, self.number))
+        self.coming = {i: self.coming.get(i) or self.threads.submit(self.make, i) for i in ahead}
+        return self.coming[k].result()
+
+    def make(self, k):
+        """Makes batch k."""
+        hr = [
+            turn(cut(read_crop(self.crops[index]), self.recipe.crop_size, place), way)
+            for index, place, way in zip(*self.choose(k), strict=True)
+        ]
+        with keras.device("cpu"):  # The accelerator has the networks to do.
+            return tuple(map(keras.ops.convert_to_numpy, make_pairs(np.stack(hr), self.recipe)))
+
+
+def tensorflow_batches(paths, recipe, choose, number=None):
+    """The same batches of picture files as a `tf.data.Dataset`, decoded and cut on all cores."""
+    import tensorflow as tf
+
+    size = recipe.crop_size
+    names = tf.constant([os.fsencode(path) for path in paths])
+
+    def choice(k):
+        kinds, shapes = (tf.int64, tf.float64, tf.int64), ((None,), (None, 2), (None,))
+        arrays = tf.numpy_function(lambda k: choose(int(k)), [k], kinds)
+        return tuple(map(tf.ensure_shape, arrays, shapes))
+
+    def crop(index, place, way):
+        picture = tf.io.decode_image(
+            tf.io.read_file(names[index]), channels=3, expand_animations=False
+        )
+        way = tf.cast(way, tf.int32)
+        room = tf.cast(tf.shape(picture)[:2] - size + 1, place.dtype)
+        top, left = tf.unstack(tf.cast(place * room, tf.int32))
+        picture = tf.image.rot90(picture[top : top + size, left : left + size], way % 4)
+        picture = tf.cond(way < 4, lambda: picture, lambda: tf.image.flip_left_right(picture))
+        return tf.ensure_shape(picture, (size, size, 3))
+
+    dataset = tf.data.Dataset.range(tf.int64.max if number is None else number)
+    dataset = dataset.map(choice, num_parallel_calls=1).unbatch()
+    dataset = dataset.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.batch(recipe.batch_size, drop_remainder=number is None)
+    dataset = dataset.map(lambda hr: make_pairs(hr, recipe), num_parallel_calls=tf.data.AUTOTUNE)
+    # `unbatch` has forgotten it, and Keras warns at the end of data that it expects to go on.
+    length = tf.data.INFINITE_CARDINALITY if number is None else number
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def broken_crop(error, crops):
+    """Finds the crop because of which `fit` failed.
+
+    Args:
+        error: the exception that `fit` raised.
+        crops: as `list_crops` returns them.
 
     Returns:
-        `(lr, hr)`, float32, in the recipe's `lr_range` and in [-1, 1].
+        (path, reason); None if that was not why it failed.
     """
-    hr = tf.cast(hr, tf.float32)
-    lr = gaussian_blur(hr, recipe.lr_blur_sigma) if recipe.lr_blur_sigma else hr
-    lr = reduce_picture(lr, recipe.scale)
-    if recipe.lr_rounding:
-        lr = tf.round(lr)
-    return pixels.from_8bit(lr, recipe.lr_range), pixels.from_8bit(hr)
+    if isinstance(error, PictureError):
+        return error.path, error.reason
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-
-def reduce_picture(picture, scale):
-    """Makes a picture `scale` times smaller, as LR pictures are made.
-
-    With an antialiased bicubic kernel (a = -0.5, half-pixel centres), which is what MATLAB's
-    imresize and Pillow do; values that it throws beyond 0 and 255 are clipped.
-
-    Args:
-        picture: `(h, w, 3)` float32 in [0, 255], h and w multiples of `scale`.
-        scale: int.
-
-    Returns:
-        `(h / scale, w / scale, 3)` float32 in [0, 255], not rounded.
-    """
-    height = picture.shape[0] or tf.shape(picture)[0]
-    width = picture.shape[1] or tf.shape(picture)[1]
-    size = (height // scale, width // scale)
-    small = tf.image.resize(picture, size, method="bicubic", antialias=True)
-    return tf.clip_by_value(small, 0.0, 255.0)
-
-
-def gaussian_blur(image, sigma):
-    """Blurs a picture; its border is mirrored.
-
-    Args:
-        image: `(h, w, c)` float32, sides longer than 3 sigma.
-        sigma: float > 0, in pixels.
-    """
-    radius = math.ceil(3 * sigma)
-    weights = tf.exp(-0.5 * (tf.range(-radius, radius + 1, dtype=tf.float32) / sigma) ** 2)
-    weights /= tf.reduce_sum(weights)
-    padding = [[radius, radius], [radius, radius], [0, 0]]
-    channels = tf.transpose(tf.pad(image, padding, "REFLECT"), (2, 0, 1))[..., None]
-    channels = tf.nn.conv2d(channels, weights[:, None, None, None], 1, "VALID")
-    channels = tf.nn.conv2d(channels, weights[None, :, None, None], 1, "VALID")
-    return tf.transpose(channels[..., 0], (1, 2, 0))
-
-
-def first_unreadable(paths):
-    """Returns the first picture that does not decode, as (path, reason), or None."""
-    for path in paths:
-        try:
-            open_picture(path)
-        except PictureError as error:
-            return path, error.reason
+        if isinstance(error, tf.errors.InvalidArgumentError):  # It does not say which picture.
+            return first_unreadable(crops)
     return None
-
-
-def _size_from_header(path):
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None

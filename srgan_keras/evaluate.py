@@ -21,9 +21,10 @@ import tensorflow as tf
 from data_prep import cli
 from data_prep.pictures import PictureError, list_pictures, open_picture, replacing, write_png
 from srgan_keras.comparison import draw_comparison
-from srgan_keras.data import reduce_picture, split_folder
+from srgan_keras.crops import split_folder
 from srgan_keras.interpolation import FILTERS, Interpolation
 from srgan_keras.metrics import WINDOW, measure
+from srgan_keras.pairs import reduce_pictures
 from srgan_keras.pretrained import PRETRAINED
 from srgan_keras.runs import SETTINGS, read_settings, versions
 from srgan_keras.upscale import TrainedModel
@@ -62,8 +63,8 @@ class Sample:
         height, width = (side - side % scale for side in hr.shape[:2])
         hr = hr[:height, :width]
         if self.lr is None:
-            small = reduce_picture(tf.cast(hr, tf.float32), scale)
-            return np.asarray(tf.cast(tf.round(small), tf.uint8)), hr
+            small = reduce_pictures(hr[None].astype(np.float32), scale)[0]
+            return np.asarray(small).round().astype(np.uint8), hr
         lr = open_picture(self.lr)
         if (scale * lr.shape[0], scale * lr.shape[1]) != hr.shape[:2]:
             sizes = f"LR is {lr.shape[1]}x{lr.shape[0]}, HR {width}x{height}"

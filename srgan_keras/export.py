@@ -18,6 +18,7 @@ import tensorflow as tf
 from data_prep import cli
 from data_prep.pictures import replacing
 from srgan_keras import pixels, runs
+from srgan_keras.devices import require_tensorflow
 from srgan_keras.models.layers import PixelShuffle
 from srgan_keras.pretrained import PRETRAINED
 
@@ -41,9 +42,11 @@ def serving_module(generator, lr_range="-1..1", precision="float32"):
 
     Raises:
         ValueError: if the precision is unknown.
+        cli.UserError: if Keras does not run on TensorFlow.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}. Received: {precision!r}")
+    require_tensorflow("A SavedModel")
     folded = fold_batch_normalization(generator, precision)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="pixels")])

@@ -1,6 +1,7 @@
 """The run folder: what its files are called, and how they are read."""
 
 import dataclasses
+import importlib
 import json
 import platform
 from pathlib import Path
@@ -20,11 +21,10 @@ SAVED_MODEL = "saved_model"
 
 def versions():
     """Returns the versions of what a run or an evaluation is made with."""
-    import tensorflow as tf
-
+    backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
-        "tensorflow": tf.__version__,
+        backend: importlib.import_module(backend).__version__,
         "keras": keras.__version__,
     }
 

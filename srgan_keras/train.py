@@ -21,15 +21,25 @@ import warnings
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 from keras.losses import BinaryCrossentropy, MeanAbsoluteError, MeanSquaredError
 from keras.optimizers.schedules import CosineDecay, PiecewiseConstantDecay
 
 from data_prep import cli
 from data_prep.pictures import remove_temporaries, replacing
 from srgan_keras import callbacks, data, runs
-from srgan_keras.distribution import STRATEGIES, choose_strategy, describe_devices, use_xla
-from srgan_keras.export import export
+from srgan_keras.crops import first_unreadable, list_crops, split_folder
+from srgan_keras.devices import (
+    STRATEGIES,
+    choose_strategy,
+    describe_devices,
+    gigabytes,
+    is_out_of_memory,
+    list_gpus,
+    machine_memory,
+    on_jax,
+    peak_memory,
+    use_xla,
+)
 from srgan_keras.gan import SRGAN
 from srgan_keras.losses import WEIGHTS_VARIABLE, VGGLoss, VGGWeightsError
 from srgan_keras.memory import PROGRAM, training_memory
@@ -169,13 +179,13 @@ def train(
         VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
     """
     data_folder, run = Path(data_folder), Path(run)
-    crops = data.list_crops(data.split_folder(data_folder, "train"), recipe.crop_size)
-    test_folder = data.split_folder(data_folder, "test")
-    held_out = data.list_crops(test_folder, recipe.crop_size) if test_folder else []
+    crops = list_crops(split_folder(data_folder, "train"), recipe.crop_size)
+    test_folder = split_folder(data_folder, "test")
+    held_out = list_crops(test_folder, recipe.crop_size) if test_folder else []
     samples = (held_out or crops)[:SAMPLES_SHOWN]
     if not resume and run.exists() and any(run.iterdir()):
         raise cli.UserError(f"{run} is not empty. {runs.describe_folder(run)}")
-    broken = data.first_unreadable(samples)
+    broken = first_unreadable(samples)
     if broken:
         raise cli.UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.")
 
@@ -220,7 +230,7 @@ def train(
     reports = [
         callbacks.Checkpoint(run, checkpoint_minutes),  # First: what fails later costs nothing.
         keras.callbacks.CSVLogger(run / runs.LOG, append=True),
-        callbacks.TensorBoardLogs(run),
+        *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
         callbacks.LossCurves(run),
         callbacks.SamplePictures(run, data.sample_pairs(samples, recipe), recipe),
         callbacks.StopOnSignal(),
@@ -236,7 +246,13 @@ def train(
     if gan.discriminator:
         with replacing(run / "discriminator.keras") as path:
             gan.discriminator.save(path)
-    export(gan.trained_generator, run / runs.SAVED_MODEL, recipe.lr_range)
+    if on_jax():
+        print("The SavedModel needs TensorFlow. Where you have it:")
+        print(f"  KERAS_BACKEND=tensorflow python -m srgan_keras.export {shlex.quote(str(run))}")
+    else:
+        from srgan_keras.export import export
+
+        export(gan.trained_generator, run / runs.SAVED_MODEL, recipe.lr_range)
     return True
 
 
@@ -311,16 +327,16 @@ def fit(gan, crops, held_out, recipe, steps_per_epoch, reports):
     except callbacks.Stopped:
         end_reports(reports)
         return False
-    except tf.errors.ResourceExhaustedError as error:
-        raise cli.UserError(
-            f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
-            "--crop-size."
-        ) from error
     except OSError:  # A report could not be written.
         end_reports(reports)
         raise
-    except tf.errors.InvalidArgumentError as error:
-        broken = data.first_unreadable(crops + held_out)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise cli.UserError(
+                f"Out of memory at a batch of {recipe.batch_size}. Set a smaller --batch-size or "
+                "--crop-size."
+            ) from error
+        broken = data.broken_crop(error, crops) or data.broken_crop(error, held_out)
         if broken is None:
             raise
         end_reports(reports)
@@ -364,7 +380,7 @@ def check_fit(gan, content_loss, recipe, replicas, check_memory):
         f"and their updates, {gigabytes(outputs)} for layers' outputs)"
         + (f"; this machine has {gigabytes(have)}" if have else "")
     )
-    if check_memory and have and need > have and not tf.config.list_logical_devices("GPU"):
+    if check_memory and have and need > have and not list_gpus():
         fitting = (
             int((have - PROGRAM - weights) / (outputs / (recipe.batch_size // replicas))) * replicas
         )
@@ -378,34 +394,6 @@ def check_fit(gan, content_loss, recipe, replicas, check_memory):
             )
             + ", or --no-check-memory to try all the same."
         )
-
-
-def gigabytes(count):
-    return f"{count / 1e9:.1f} GB"
-
-
-def machine_memory():
-    """Returns the bytes of memory this machine or container has; None if Python cannot tell."""
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's, on Linux
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return min(memory, int(limit.read_text())) if limit.exists() else memory
-    except (AttributeError, OSError):
-        return None
-    except ValueError:  # "max": the container has no limit
-        return memory
-
-
-def peak_memory():
-    """Returns in words the most memory that this process, or its first GPU, has held."""
-    if tf.config.list_logical_devices("GPU"):
-        return f"{gigabytes(tf.config.experimental.get_memory_info('GPU:0')['peak'])} on GPU:0"
-    try:
-        import resource
-    except ImportError:  # Windows has no such module.
-        return "not known"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return gigabytes(peak if sys.platform == "darwin" else 1024 * peak)
 
 
 def absolute(path):

@@ -31,7 +31,7 @@ def shared():
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """MirroredStrategy on two logical CPUs, one for all tests; see `distribution`."""
+    """MirroredStrategy on two logical CPUs, one for all tests; see `devices`."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 

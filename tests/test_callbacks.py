@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_prep.cli import UserError
 from srgan_keras import callbacks, data
+from srgan_keras.crops import list_crops
 from srgan_keras.runs import CHECKPOINT
 from srgan_keras.train import build_content_loss, build_gan
 
@@ -21,7 +22,7 @@ def gan(tiny_recipe):
 
 @pytest.fixture
 def batches(crops, tiny_recipe):
-    return data.training_batches(data.list_crops(crops / "train", 32), tiny_recipe)
+    return data.training_batches(list_crops(crops / "train", 32), tiny_recipe)
 
 
 def fit(gan, batches, *reports, epochs=1):
@@ -64,7 +65,7 @@ def test_checkpoint_never_saves_a_diverged_network(gan, batches, tmp_path):
 
 
 def test_sample_pictures_are_pixel_for_pixel(gan, crops, tmp_path, tiny_recipe):
-    paths = data.list_crops(crops / "test", 32)
+    paths = list_crops(crops / "test", 32)
     lr, hr = data.sample_pairs(paths, tiny_recipe)
     report = callbacks.SamplePictures(tmp_path, (lr, hr), tiny_recipe)
     report.set_model(gan)
@@ -80,7 +81,7 @@ def test_sample_pictures_are_pixel_for_pixel(gan, crops, tmp_path, tiny_recipe):
 def test_sample_pictures_come_at_the_start_every_so_often_and_at_the_end(
     gan, batches, crops, tmp_path, tiny_recipe
 ):
-    pairs = data.sample_pairs(data.list_crops(crops / "test", 32), tiny_recipe)
+    pairs = data.sample_pairs(list_crops(crops / "test", 32), tiny_recipe)
     recipe = dataclasses.replace(tiny_recipe, sample_every=2, epochs=3)
     fit(gan, batches, callbacks.SamplePictures(tmp_path, pairs, recipe), epochs=3)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -6,19 +7,38 @@ import tensorflow as tf
 from PIL import Image
 
 from data_prep.cli import UserError
+from data_prep.pack import pack
 from srgan_keras import data, pixels
+from srgan_keras.crops import list_crops
 
 
-def take(dataset, count):
-    return [(lr.numpy(), hr.numpy()) for lr, hr in dataset.take(count)]
+def take(batches, count):
+    """The first batches, from either kind of pipeline, as numpy arrays."""
+    if isinstance(batches, tf.data.Dataset):
+        return list(batches.take(count).as_numpy_iterator())
+    if batches.num_batches is not None:
+        count = min(count, batches.num_batches)
+    return [batches[k] for k in range(count)]
 
 
 def pictures(folder):
-    return data.list_crops(folder, 32)
+    return list_crops(folder, 32)
 
 
-def test_batches_have_the_recipe_s_shapes_and_ranges(crops, tiny_recipe):
-    ((lr, hr),) = take(data.training_batches(pictures(crops / "train"), tiny_recipe), 1)
+def packed(folder):
+    out = folder.with_name(f"{folder.name}-packed")
+    pack(folder, out)
+    return list_crops(out, 32)
+
+
+@pytest.fixture(params=[pictures, packed])
+def load(request):
+    """Loads the crops of a folder: as files, which tf.data decodes, or packed first."""
+    return request.param
+
+
+def test_batches_have_the_recipe_s_shapes_and_ranges(crops, tiny_recipe, load):
+    ((lr, hr),) = take(data.training_batches(load(crops / "train"), tiny_recipe), 1)
     assert lr.shape == (2, 8, 8, 3)
     assert hr.shape == (2, 32, 32, 3)
     assert lr.dtype == hr.dtype == np.float32
@@ -27,10 +47,19 @@ def test_batches_have_the_recipe_s_shapes_and_ranges(crops, tiny_recipe):
     assert 0.9 < hr.max() <= 1
 
 
-def test_batch_k_depends_on_seed_and_k_alone(crops, tiny_recipe):
-    paths = pictures(crops / "train")
-    first = take(data.training_batches(paths, tiny_recipe), 9)
-    resumed = take(data.training_batches(paths, tiny_recipe, first_batch=6), 3)
+def test_packed_or_not_the_batches_are_the_same(crops, tiny_recipe):
+    recipe = dataclasses.replace(tiny_recipe, augment=True)
+    files, arrays = pictures(crops / "train"), packed(crops / "train")
+    for make in data.training_batches, data.validation_batches:
+        a, b = (take(make(source, recipe), 9) for source in (files, arrays))
+        for x, y in zip(itertools.chain(*a), itertools.chain(*b), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_batch_k_depends_on_seed_and_k_alone(crops, tiny_recipe, load):
+    loaded = load(crops / "train")
+    first = take(data.training_batches(loaded, tiny_recipe), 9)
+    resumed = take(data.training_batches(loaded, tiny_recipe, first_batch=6), 3)
     for (lr, hr), (lr_again, hr_again) in zip(first[6:], resumed, strict=True):
         np.testing.assert_array_equal(lr, lr_again)
         np.testing.assert_array_equal(hr, hr_again)
@@ -54,47 +83,29 @@ def test_every_epoch_takes_each_crop_once_in_its_own_order(tmp_path, tiny_recipe
     assert first != second
 
 
-def test_lr_is_what_pillow_and_matlab_make_of_hr(shared, tiny_recipe):
-    """Within 2 grey levels of the published LR, MATLAB's, away from the border."""
-    hr = data.read_picture(str(shared / "benchmarks/Set5/HR/img_003.png"))
-    published = np.asarray(Image.open(shared / "benchmarks/Set5/LR_x4/img_003.png"), np.float32)
-    lr, _ = data.make_pair(hr[: 4 * published.shape[0], : 4 * published.shape[1]], tiny_recipe)
-    difference = (lr.numpy() + 1) * 127.5 - published
-    assert np.abs(difference[4:-4, 4:-4]).max() <= 2
-
-
-def test_lr_settings(tiny_recipe):
-    hr = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    recipe = dataclasses.replace(tiny_recipe, lr_range="0..1", lr_rounding=True, lr_blur_sigma=2.0)
-    lr, _ = data.make_pair(hr, recipe)
-    plain, _ = data.make_pair(hr, tiny_recipe)
-    lr = lr.numpy()
-    assert lr.min() >= 0
-    np.testing.assert_allclose(lr * 255, np.round(lr * 255), atol=1e-4)
-    assert lr.std() < 0.8 * ((plain.numpy() + 1) / 2).std()
-
-
-def test_blur_keeps_a_flat_picture_and_spreads_a_point():
-    flat = np.full((20, 20, 3), 7, np.float32)
-    np.testing.assert_allclose(data.gaussian_blur(flat, 1.5), flat, rtol=1e-5)
-    point = np.zeros((21, 21, 1), np.float32)
-    point[10, 10] = 1
-    blurred = data.gaussian_blur(point, 1.5).numpy()[..., 0]
-    y = np.arange(21) - 10
-    assert blurred.sum() == pytest.approx(1, abs=1e-5)
-    assert (blurred.sum(axis=1) * y**2).sum() == pytest.approx(1.5**2, rel=0.05)
-
-
-def test_all_eight_turns_occur_and_no_other():
-    image = tf.reshape(tf.range(9), (3, 3, 1))
-    seen = {data.random_turn(image, (0, k)).numpy().tobytes() for k in range(200)}
-    square = image.numpy()[..., 0]
+def test_all_eight_turns_and_every_place_occur(tmp_path, tiny_recipe, load):
+    """Of a picture with a different colour at each pixel, one pixel larger than the crops."""
+    (tmp_path / "one").mkdir()
+    picture = np.dstack([*np.mgrid[:33, :33], np.zeros((33, 33))]).astype(np.uint8)
+    Image.fromarray(picture).save(tmp_path / "one" / "a.png")
+    recipe = dataclasses.replace(tiny_recipe, augment=True, batch_size=16)
+    batches = take(data.training_batches(load(tmp_path / "one"), recipe), 16)
+    seen = {pixels.to_8bit(hr).numpy().tobytes() for _, batch in batches for hr in batch}
     expected = {
-        np.ascontiguousarray(np.rot90(turned, k)[..., None]).tobytes()
-        for turned in (square, square[:, ::-1])
+        np.ascontiguousarray(np.rot90(mirrored, k)).tobytes()
+        for top, left in itertools.product((0, 1), repeat=2)
+        for square in [picture[top : top + 32, left : left + 32]]
+        for mirrored in (square, square[:, ::-1])
         for k in range(4)
     }
     assert seen == expected
+
+
+def test_validation_takes_the_middle_of_each_crop(crops, tiny_recipe, load):
+    batches = take(data.validation_batches(load(crops / "test"), tiny_recipe), 9)
+    middles = [np.asarray(Image.open(path))[4:36, 4:36] for path in pictures(crops / "test")]
+    hr = np.concatenate([hr for _, hr in batches])
+    np.testing.assert_array_equal(pixels.to_8bit(hr), np.stack(middles))
 
 
 def test_greyscale_and_jpeg_crops_are_read_as_rgb(tmp_path, tiny_recipe):
@@ -115,28 +126,17 @@ def test_sample_pairs_show_the_middle(tmp_path, tiny_recipe):
     assert hr[0].numpy().min() == 1
 
 
-def test_splits(crops, tmp_path):
-    assert data.split_folder(crops, "train") == crops / "train"
-    assert data.split_folder(crops, "test") == crops / "test"
-    assert data.split_folder(crops / "train", "train") == crops / "train"
-    assert data.split_folder(crops / "train", "test") is None
-
-
-def test_clear_errors(crops, tmp_path):
-    with pytest.raises(UserError, match=r"is 40x40 pixels and crop_size is 96.*--crop-size"):
-        data.list_crops(crops, 96)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no PNG or JPEG picture"):
-        data.list_crops(tmp_path / "empty", 32)
-    (crops / "train" / "text.png").write_text("not a picture")
-    with pytest.raises(UserError, match=r"text.png is not a picture"):
-        data.list_crops(crops, 32)
-
-
-def test_the_unreadable_crop_is_named(crops):
+def test_a_broken_crop_is_found_from_either_pipeline_s_error(crops, tiny_recipe):
     paths = pictures(crops / "train")
-    assert data.first_unreadable(paths) is None
     paths[2].write_bytes(paths[2].read_bytes()[:500])
-    path, reason = data.first_unreadable(paths)
-    assert path == paths[2]
-    assert reason
+    recipe = dataclasses.replace(tiny_recipe, batch_size=5)
+    for batches in (
+        data.training_batches(paths, recipe),
+        data.PairBatches(paths, recipe, lambda k: data.choose_crops(len(paths), recipe, k)),
+    ):
+        with pytest.raises((tf.errors.InvalidArgumentError, UserError)) as caught:
+            take(batches, 1)
+        path, reason = data.broken_crop(caught.value, paths)
+        assert path == paths[2]
+        assert reason
+    assert data.broken_crop(ValueError("another"), paths) is None

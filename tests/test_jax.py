@@ -8,6 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from data_prep.pack import pack
+from srgan_keras import runs
+
 pytest.importorskip("jax")
 
 PROGRAM = """
@@ -73,3 +76,57 @@ def test_jax_trains_as_tensorflow_does(tmp_path):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
     for path, a, b in zip(reference["paths"], weights, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, err_msg=path)
+
+
+def train(backend, *arguments):
+    """Runs the train command in a process in which, for JAX, TensorFlow cannot be imported."""
+    block = "sys.modules['tensorflow'] = None; " if backend == "jax" else ""
+    program = f"import sys; {block}from srgan_keras import train; train.cli.run(train.main)"
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_train_command_without_tensorflow(crops, tmp_path):
+    """An SRResNet on packed crops ends with TensorFlow's weights, with a stop in between."""
+    for split in "train", "test":
+        pack(crops / split, tmp_path / "packed" / split)
+    settings = "--recipe srresnet --filters 4 --residual-blocks 1 --crop-size 32 --batch-size 2 "
+    settings += "--steps-per-epoch 3 --sample-every 1 --epsilon 1e-3 --data"
+    settings = [*settings.split(), tmp_path / "packed"]
+    start = tmp_path / "start"
+    done = train("tensorflow", *settings, "--epochs", 1, "--run", start)
+    assert done.returncode == 0, done.stderr
+
+    settings += ["--init-generator", start, "--run"]
+    for backend in "tensorflow", "jax":
+        run = tmp_path / backend
+        done = train(backend, *settings, run, "--epochs", 1)
+        assert done.returncode == 0, done.stderr
+        done = train(backend, "--resume", run, "--epochs", 2)
+        assert done.returncode == 0, done.stderr
+        assert "6 steps" in done.stdout
+        assert len(list((run / "samples").iterdir())) == 3
+    assert "python -m srgan_keras.export" in done.stdout
+    expected, weights = (
+        runs.load_generator(tmp_path / name)[0].get_weights() for name in ("tensorflow", "jax")
+    )
+    for a, b in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_what_jax_cannot_do_is_one_line(crops, tmp_path):
+    arguments = [
+        "--recipe",
+        "srresnet",
+        "--data",
+        crops,
+        "--crop-size",
+        "32",
+        "--run",
+        tmp_path / "run",
+    ]
+    done = train("jax", *arguments, "--strategy", "mirrored")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "needs Keras' TensorFlow backend" in done.stderr

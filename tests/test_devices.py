@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from srgan_keras.distribution import choose_strategy, describe_devices, use_xla
+from srgan_keras.devices import choose_strategy, describe_devices, use_xla
 
 
 def test_a_cpu_trains_without_a_strategy_of_its_own():
