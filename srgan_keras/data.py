@@ -1,4 +1,4 @@
-"""Batches of (LR, HR) pairs for `SRGAN.fit`.
+"""Batches of (LR, HR) pairs for `SRGAN.fit`: which crops, and what is cut out of them.
 
 On TensorFlow picture files go through a tf.data pipeline; packed crops, and everything on JAX,
 through a `keras.utils.PyDataset`. Both give the same batches.

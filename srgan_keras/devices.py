@@ -56,7 +56,7 @@ def choose_strategy(name="auto"):
 
     Raises:
         ValueError: if the name is unknown.
-        UserError: if JAX is to mirror.
+        UserError: if JAX is to mirror, or Keras runs on yet another backend.
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}")
@@ -64,6 +64,7 @@ def choose_strategy(name="auto"):
         require_tensorflow("--strategy mirrored")
     if on_jax():
         return _FirstDevice()
+    require_tensorflow("Training, where it is not on JAX,")
     import tensorflow as tf
 
     if name == "mirrored" or (name == "auto" and list_gpus()):

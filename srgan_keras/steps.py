@@ -24,9 +24,12 @@ def minimize(compute_loss, optimizer, variables):
     Returns:
         what `compute_loss` returned.
     """
-    gradients_of = _jax_gradients if keras.backend.backend() == "jax" else _tensorflow_gradients
-    loss, more, gradients = gradients_of(compute_loss, optimizer, variables)
-    optimizer.apply(gradients, variables)
+    if keras.backend.backend() == "jax":
+        loss, more, gradients = _jax_gradients(compute_loss, optimizer, variables)
+        _jax_apply(optimizer, gradients, variables)
+    else:
+        loss, more, gradients = _tensorflow_gradients(compute_loss, optimizer, variables)
+        optimizer.apply(gradients, variables)
     return loss, more
 
 
@@ -61,6 +64,15 @@ def _jax_gradients(compute_loss, optimizer, variables):
     for variable, value in zip(everything, after, strict=True):
         variable.assign(value)
     return loss, more, gradients
+
+
+def _jax_apply(optimizer, gradients, variables):
+    """As `optimizer.apply`, which for a LossScaleOptimizer would assign inside `jax.lax.cond`."""
+    before = [[v.value for v in group] for group in (optimizer.variables, variables)]
+    after = optimizer.stateless_apply(before[0], gradients, before[1])
+    changed = [*variables, *optimizer.variables]
+    for variable, value in zip(changed, itertools.chain(*after), strict=True):
+        variable.assign(value)
 
 
 @contextlib.contextmanager

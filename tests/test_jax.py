@@ -23,6 +23,7 @@ from srgan_keras.models import build_discriminator, build_generator
 from srgan_keras.optimizers import FusedAdam
 
 folder, start, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+keras.config.set_dtype_policy(sys.argv[4])
 if keras.backend.backend() == "jax":
     assert "tensorflow" not in sys.modules
 generator = build_generator(filters=4, residual_blocks=2, upsampling="pixel_shuffle")
@@ -56,10 +57,10 @@ print(json.dumps({"logs": [{k: float(np.ravel(v)[0]) for k, v in row.items()} fo
 """
 
 
-def run(backend, folder, start="-", steps=4):
+def run(backend, folder, precision, start="-", steps=4):
     folder.mkdir()
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), str(steps)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), str(steps), precision]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with np.load(folder / "end.npz") as file:
@@ -67,15 +68,16 @@ def run(backend, folder, start="-", steps=4):
     return json.loads(done.stdout.splitlines()[-1]), weights
 
 
-def test_jax_trains_as_tensorflow_does(tmp_path):
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_float16", 2e-3)])
+def test_jax_trains_as_tensorflow_does(tmp_path, precision, tolerance):
     """Losses, metrics and weights after four steps of both networks, averages included."""
-    reference, expected = run("tensorflow", tmp_path / "tensorflow")
-    result, weights = run("jax", tmp_path / "jax", tmp_path / "tensorflow")
+    reference, expected = run("tensorflow", tmp_path / "tensorflow", precision)
+    result, weights = run("jax", tmp_path / "jax", precision, tmp_path / "tensorflow")
     assert result["step"] == reference["step"] == 4
     for ours, theirs in zip(result["logs"], reference["logs"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+        assert ours == pytest.approx(theirs, rel=10 * tolerance, abs=tolerance)
     for path, a, b in zip(reference["paths"], weights, expected, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4, err_msg=path)
+        np.testing.assert_allclose(a, b, atol=tolerance, err_msg=path)
 
 
 def train(backend, *arguments):
