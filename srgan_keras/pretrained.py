@@ -16,7 +16,7 @@ WEIGHTS = Path(__file__).with_name("weights")
 #: Name -> recipe that trained it, and SHA-256 checksum of its file.
 PRETRAINED = {
     "srresnet": ("srresnet", "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93"),
-    "srgan": ("srgan-vgg54", "d8e4604ccbb0b02121ff41849c820444a041bc49bfacb667ed9163d66bb1de26"),
+    "srgan": ("srgan-vgg54", "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6"),
 }
 
 
