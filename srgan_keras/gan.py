@@ -102,7 +102,8 @@ class SRGAN(keras.Model):
         if self.discriminator is not None:
             self.discriminator_loss = losses.BinaryCrossentropy()
             optimizer = keras.optimizers.get(discriminator_optimizer)
-            if isinstance(self.optimizer, LossScaleOptimizer):  # Keras has wrapped it: float16.
+            scaled = [isinstance(x, LossScaleOptimizer) for x in (self.optimizer, optimizer)]
+            if scaled == [True, False]:  # Keras wraps the generator's for float16, and no other.
                 optimizer = LossScaleOptimizer(optimizer)
             self.discriminator_optimizer = optimizer
             self.discriminator_optimizer.build(self.discriminator.trainable_variables)

@@ -17,6 +17,7 @@ PROGRAM = """
 import json, sys
 import keras, numpy as np
 from keras.losses import BinaryCrossentropy
+from keras.optimizers import LossScaleOptimizer
 from srgan_keras.gan import SRGAN
 from srgan_keras.losses import VGGLoss
 from srgan_keras.models import build_discriminator, build_generator
@@ -26,13 +27,17 @@ folder, start, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 keras.config.set_dtype_policy(sys.argv[4])
 if keras.backend.backend() == "jax":
     assert "tensorflow" not in sys.modules
+keras.utils.set_random_seed(0)
 generator = build_generator(filters=4, residual_blocks=2, upsampling="pixel_shuffle")
 discriminator = build_discriminator(image_size=32, filters=4, dense_units=8)
 content_loss = VGGLoss("block2_conv1", weights=None, preprocessing="vgg", feature_scale=0.1)
 gan = SRGAN(generator, discriminator, label_noise=0.0, ema_momentum=0.5)
+optimizers = [FusedAdam(1e-3, epsilon=1e-3) for _ in range(2)]
+if sys.argv[4] == "mixed_float16":  # A scale that none of these gradients overflows.
+    optimizers = [LossScaleOptimizer(x, initial_scale=64.0) for x in optimizers]
 gan.compile(
-    optimizer=FusedAdam(1e-3, epsilon=1e-3),
-    discriminator_optimizer=FusedAdam(1e-3, epsilon=1e-3),
+    optimizer=optimizers[0],
+    discriminator_optimizer=optimizers[1],
     loss=[content_loss, BinaryCrossentropy()],
     loss_weights=[1.0, 1e-3],
 )
@@ -68,7 +73,7 @@ def run(backend, folder, precision, start="-", steps=4):
     return json.loads(done.stdout.splitlines()[-1]), weights
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_float16", 2e-3)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("mixed_float16", 4e-3)])
 def test_jax_trains_as_tensorflow_does(tmp_path, precision, tolerance):
     """Losses, metrics and weights after four steps of both networks, averages included."""
     reference, expected = run("tensorflow", tmp_path / "tensorflow", precision)
