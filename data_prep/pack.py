@@ -16,7 +16,7 @@ from data_prep.crops import SPLITS
 from data_prep.pictures import PictureError, list_pictures, open_picture, picture_size, replacing
 
 
-def pack(crops: Path, out: Path) -> list[Path]:
+def pack(crops: Path, out: Path) -> dict[Path, tuple[int, ...]]:
     """Packs one folder of crops.
 
     Args:
@@ -24,7 +24,7 @@ def pack(crops: Path, out: Path) -> list[Path]:
         out: folder of the arrays.
 
     Returns:
-        The files written, one for each size of crop.
+        The files written, one for each size of crop, and the shapes of their arrays.
 
     Raises:
         UserError: no crops, or `out` holds arrays already.
@@ -41,20 +41,20 @@ def pack(crops: Path, out: Path) -> list[Path]:
     if None in by_size:
         raise PictureError(by_size[None][0], "not an image")
 
-    files = {size: out / f"{size[0]}x{size[1]}.npy" for size in by_size}
+    shapes, places = {}, []
     with ExitStack() as stack:  # All of the files take their names, or none.
-        arrays = {}
-        for (width, height), file in files.items():
-            shape = (len(by_size[width, height]), height, width, 3)
+        for (width, height), members in by_size.items():
+            file, shape = out / f"{width}x{height}.npy", (len(members), height, width, 3)
             temporary = stack.enter_context(replacing(file))
-            arrays[width, height] = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        places = ((size, i) for size in by_size for i in range(len(by_size[size])))
-        for size, i in cli.progress(places, len(paths), "crops"):
-            crop = open_picture(by_size[size][i])
-            if crop.shape != arrays[size].shape[1:]:
-                raise PictureError(by_size[size][i], "turned by EXIF, so it is no crop")
-            arrays[size][i] = crop
-    return list(files.values())
+            array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+            shapes[file] = shape
+            places += [(path, array, i) for i, path in enumerate(members)]
+        for path, array, i in cli.progress(places, len(places), "crops"):
+            crop = open_picture(path)
+            if crop.shape != array.shape[1:]:
+                raise PictureError(path, "turned by EXIF, so it is no crop")
+            array[i] = crop
+    return shapes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
 
     splits = [split for split in SPLITS if (args.crops / split).is_dir()]
     for split in splits or [""]:
-        for file in pack(args.crops / split, args.out / split):
-            count, height, width, _ = np.load(file, mmap_mode="r").shape
+        packed = pack(args.crops / split, args.out / split)
+        for file, (count, height, width, _) in packed.items():
             print(f"{file}: {count} crops of {width}x{height}")
     return 0
 

@@ -54,7 +54,7 @@ class PackedCrops(Sequence):
         if not 0 <= index < len(self):
             raise IndexError(index)
         which = bisect.bisect_right(self.ends, index)
-        return np.asarray(self.arrays[which][index - self.ends[which]])
+        return np.asarray(self.arrays[which][index - self.ends[which]])  # counted from its end
 
 
 def list_crops(folder, crop_size):

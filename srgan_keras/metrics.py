@@ -10,6 +10,7 @@ from keras import ops
 from numpy.lib.stride_tricks import sliding_window_view
 
 from srgan_keras import pixels
+from srgan_keras.pairs import weigh
 
 CHANNELS = ("y", "rgb")
 BORDER = 4  # pixels left out on each side, the scale of the published x4 figures
@@ -134,7 +135,4 @@ def _blur_numpy(planes):
 
 def _blur_keras(planes):
     """The same of `(batch, h, w, c)` float32 tensors."""
-    for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
-        kernel = np.repeat(WINDOW.reshape(shape), planes.shape[-1], axis=2).astype("float32")
-        planes = ops.depthwise_conv(planes, kernel)
-    return planes
+    return weigh(planes, WINDOW)

@@ -56,9 +56,21 @@ def gaussian_blur(pictures, sigma):
     """
     radius = math.ceil(3 * sigma)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    weights = (weights / weights.sum()).astype("float32")
     pictures = ops.pad(pictures, [[0, 0], [radius, radius], [radius, radius], [0, 0]], "reflect")
+    return weigh(pictures, weights / weights.sum())
+
+
+def weigh(pictures, weights):
+    """Takes weighted means around each pixel whose surroundings lie inside its picture.
+
+    Args:
+        pictures: `(batch, h, w, c)` float32.
+        weights: `(n,)` array, applied down and across.
+
+    Returns:
+        `(batch, h - n + 1, w - n + 1, c)` float32.
+    """
     for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
-        kernel = np.repeat(weights.reshape(shape), pictures.shape[-1], axis=2)
+        kernel = np.repeat(weights.reshape(shape), pictures.shape[-1], axis=2).astype("float32")
         pictures = ops.depthwise_conv(pictures, kernel)
     return pictures
