@@ -13,8 +13,8 @@ from pathlib import Path, PureWindowsPath
 
 from pycocotools.coco import COCO
 
-from data_prep.cli import UserError
 from data_prep.crops import Photo, name_uniquely, readable
+from srgan_keras.common.errors import UserError
 
 _FIELDS = {  # what a row must have to be used
     "images": {"id": (int, str), "file_name": str, "width": int, "height": int},

@@ -6,29 +6,113 @@ DIR/train2017/*.jpg, DIR/val2017/*.jpg, DIR/annotations/instances_{train,val}201
 """
 
 import argparse
+import functools
 import os
 import zipfile
 import zlib
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfileobj
 from urllib.parse import quote
 
-from data_prep import cli, crops, download
+from data_prep import crops, download
 from data_prep.annotations import Listing, annotated_splits, annotation_file, list_photos
-from data_prep.cli import UserError
 from data_prep.crop_folder import CropFolder, check_settings
-from data_prep.pictures import replacing
+from srgan_keras.common import cli
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import replacing
 
 BASE_URL = "http://images.cocodataset.org"
 ANNOTATIONS = "annotations/annotations_trainval2017.zip"
 ANNOTATIONS_MB = 241
 PHOTO_MB = 0.16  # mean of COCO 2017: 19 GB in 123,287 photographs
 DEFAULT_SPLITS = ["train2017", "val2017"]
+NUM_IMAGES = 1000
 
 # The options that decide what the crops are like: a folder is made with one set of them. Their
 # number may change: crops too many are removed, others stay.
 _SETTINGS = ("train_ratio", "seed", "crop_size", "categories", "crop", "splits")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which photographs are cut.
+
+    Attributes:
+        chosen: the photographs to cut, each with its split.
+        reserve: further ones, which step in one after another for chosen ones that fail.
+        absent: those that qualify and are not on disk.
+        listing: what the annotations offer.
+    """
+
+    chosen: list[crops.Photo]
+    reserve: list[crops.Photo]
+    absent: list[crops.Photo]
+    listing: Listing
+
+
+def choose_photos(
+    root: Path,
+    rule: crops.Rule,
+    splits: list[str],
+    num_images: int = NUM_IMAGES,
+    train_ratio: float = crops.TRAIN_RATIO,
+    categories: list[str] | None = None,
+    *,
+    with_absent: bool = False,
+) -> Choice:
+    """Chooses photographs by the seed, and their splits.
+
+    Args:
+        root: folder in COCO's own layout.
+        rule: how crops are cut; with its seed.
+        splits: COCO's splits to choose from, such as "train2017".
+        num_images: the most photographs to choose.
+        train_ratio: share of them for "train".
+        categories: only photographs showing one of these; None takes all.
+        with_absent: whether photographs that are not on disk can be chosen.
+
+    Raises:
+        UserError: as for `list_photos`.
+    """
+    listing = list_photos(root, splits, rule.size, categories, rule.place == "object")
+    photos = crops.shuffle(listing.photos, rule.seed)
+    absent = [photo for photo in photos if not os.path.isfile(photo.path)]
+    if not with_absent:
+        missing = set(absent)
+        photos = [photo for photo in photos if photo not in missing]
+    names = crops.split_names(min(num_images, len(photos)), train_ratio)
+    chosen = [replace(photo, split=name) for name, photo in zip(names, photos, strict=False)]
+    return Choice(chosen, photos[len(chosen) :], absent, listing)
+
+
+def choose_by_default(root: Path, size: int) -> list[crops.Photo]:
+    """Chooses the photographs on disk that the command chooses with its default options.
+
+    Args:
+        root: folder in COCO's own layout.
+        size: width and height of the crops, in pixels.
+
+    Returns:
+        The photographs with their splits.
+
+    Raises:
+        UserError: there is none, or as for `list_photos`.
+    """
+    files = [annotation_file(root, split) for split in annotated_splits(root)]
+    folders = [root / split for split in annotated_splits(root)]
+    # What changes when photographs come or go.
+    times = tuple(path.stat().st_mtime_ns for path in files + folders if path.exists())
+    return _choose_once(root, size, times)
+
+
+@functools.lru_cache(maxsize=1)  # COCO's annotations take half a minute to read.
+def _choose_once(root: Path, size: int, times: tuple[int, ...]) -> list[crops.Photo]:
+    photos = choose_photos(root, crops.Rule(size), annotated_splits(root)).chosen
+    if not photos:
+        raise UserError(f"{root} has no photograph on disk of at least {size}x{size} pixels")
+    return photos
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,32 +135,33 @@ def main(argv: list[str] | None = None) -> int:
     if not _provide_annotations(args):
         return 0
     print(f"reading the annotations of {', '.join(args.splits)}")
-    listing = list_photos(
-        args.coco, args.splits, args.crop_size, args.categories, args.crop == "object"
+    rule = crops.Rule(args.crop_size, args.crop, args.seed)
+    choice = choose_photos(
+        args.coco,
+        rule,
+        args.splits,
+        args.num_images,
+        args.train_ratio,
+        args.categories,
+        with_absent=args.download,
     )
-    photos = crops.shuffle(listing.photos, args.seed)
-    absent = {photo for photo in photos if not os.path.isfile(photo.path)}
-    if not args.download:
-        photos = [photo for photo in photos if photo not in absent]
-    print(_describe_listing(listing, len(photos), absent, args))
-    if not photos:
+    print(_describe_choice(choice, args))
+    if not choice.chosen:
         raise UserError(f"{args.coco} has no photograph for these options")
-    splits = crops.split_names(min(args.num_images, len(photos)), args.train_ratio)
     if args.dry_run:
-        made = len(splits)
-        _describe_plan(photos[:made], absent, splits, args)
+        made = len(choice.chosen)
+        _describe_plan(choice, args)
     else:
-        rule = crops.Rule(args.crop_size, args.crop, args.seed)
         folder = CropFolder(args.out, rule, settings, args.workers)
-        folder.skipped |= listing.skipped
-        _fill(folder, photos, splits, args.base_url if args.download else None)
+        folder.skipped |= choice.listing.skipped
+        _fill(folder, choice, args.base_url if args.download else None)
         print(folder.finish())
         made = len(folder.crops)
     if made == 0 or (made < args.num_images and not args.allow_fewer):
-        advice = "" if args.download else "--download fetches more photographs, "
+        advice = "" if args.download else "`download` fetches more photographs, "
         raise UserError(
             f"only {made} of the {args.num_images} crops asked for: {advice}"
-            "--num-images asks for fewer, --allow-fewer takes what there is"
+            "`num_images` asks for fewer, `allow_fewer` takes what there is"
         )
     return 0
 
@@ -89,22 +174,22 @@ def _parser() -> cli.Parser:
     option(
         "--num-images",
         type=cli.positive_int,
-        default=1000,
+        default=NUM_IMAGES,
         metavar="N",
-        help="photographs to choose",
+        help="photographs to choose, one crop of each",
     )
     option("--categories", type=_names, metavar="A,B", help="only photographs showing one of these")
     option(
         "--crop",
         choices=("centre", "random", "object"),
-        default="centre",
-        help="where to cut; object: centred on the largest one annotated (of --categories)",
+        default=crops.Rule.place,
+        help="where to cut; object: around the largest object annotated (of --categories)",
     )
     option(
         "--splits",
         type=_names,
         metavar="A,B",
-        help="such as train2017,val2017 (default: all that have annotations)",
+        help="COCO's own splits to choose from (default: all that have annotations)",
     )
     option("--allow-fewer", action="store_true", help="fewer crops than asked for are no error")
     option(
@@ -147,7 +232,7 @@ def _provide_annotations(args: argparse.Namespace) -> bool:
         there = ", ".join(annotated_splits(args.coco)) or "none"
         raise UserError(
             f"no {annotation_file(args.coco, missing[0])} (annotated: {there}); "
-            "--download fetches COCO's annotations"
+            "`download` fetches COCO's annotations"
         )
     url = f"{args.base_url}/{ANNOTATIONS}"
     if args.dry_run:
@@ -180,46 +265,41 @@ def _extract(archive: Path, root: Path, splits: list[str]) -> None:
                 copyfileobj(source, target)
 
 
-def _describe_listing(
-    listing: Listing, count: int, absent: set[crops.Photo], args: argparse.Namespace
-) -> str:
-    text = f"{count} photographs qualify; {listing.too_small} have a side below {args.crop_size}"
-    if absent and not args.download:
-        example = min(photo.source for photo in absent)
+def _describe_choice(choice: Choice, args: argparse.Namespace) -> str:
+    text = f"{len(choice.chosen) + len(choice.reserve)} photographs qualify; "
+    text += f"{choice.listing.too_small} have a side below {args.crop_size}"
+    if choice.absent and not args.download:
+        example = min(photo.source for photo in choice.absent)
         text += (
-            f"; {len(absent)} are not in {args.coco}, such as {example}: --download fetches them"
+            f"; {len(choice.absent)} are not in {args.coco}, such as {example}: "
+            "--download fetches them"
         )
     return text
 
 
-def _describe_plan(
-    chosen: list[crops.Photo],
-    absent: set[crops.Photo],
-    splits: list[str],
-    args: argparse.Namespace,
-) -> None:
-    fetched = [photo for photo in chosen if photo in absent]
+def _describe_plan(choice: Choice, args: argparse.Namespace) -> None:
+    absent = {photo.path for photo in choice.absent}
+    fetched = [photo for photo in choice.chosen if photo.path in absent]
     if args.download:
         size = len(fetched) * PHOTO_MB
         print(f"would fetch {len(fetched)} photographs, about {size:.1f} MB, to {args.coco}")
         for photo in fetched:
             print(f"  {_photo_url(photo, args.base_url)}")
+    counts = Counter(photo.split for photo in choice.chosen)
     print(
-        f"would cut {len(chosen)} crops of {args.crop_size}x{args.crop_size} into {args.out}: "
-        f"{splits.count('train')} train, {splits.count('test')} test"
+        f"would cut {len(choice.chosen)} crops of {args.crop_size}x{args.crop_size} into "
+        f"{args.out}: {counts['train']} train, {counts['test']} test"
     )
 
 
-def _fill(
-    folder: CropFolder, photos: list[crops.Photo], splits: list[str], base_url: str | None
-) -> None:
-    """Adds a crop for each of `splits`; the next photograph steps in for one that fails."""
-    waiting = iter(photos)
-    while splits:
-        batch = [replace(photo, split=split) for split, photo in zip(splits, waiting, strict=False)]
+def _fill(folder: CropFolder, choice: Choice, base_url: str | None) -> None:
+    """Adds the crops of the chosen; the next in reserve steps in for one that fails."""
+    batch, reserve = choice.chosen, iter(choice.reserve)
+    while batch:
         failed = _fetch_photos(folder, batch, base_url) if base_url else set()
         failed |= set(folder.add([photo for photo in batch if photo not in failed]))
         splits = [photo.split for photo in batch if photo in failed]
+        batch = [replace(photo, split=split) for split, photo in zip(splits, reserve, strict=False)]
 
 
 def _fetch_photos(folder: CropFolder, photos: list[crops.Photo], base_url: str) -> set[crops.Photo]:

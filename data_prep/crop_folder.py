@@ -22,10 +22,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from pathlib import Path
 
-from data_prep import cli
-from data_prep.cli import UserError
 from data_prep.crops import SPLITS, Crop, Photo, Rule, crop_paths, cut
-from data_prep.pictures import remove_temporaries, replacing
+from srgan_keras.common import cli
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import remove_temporaries, replacing
 
 NAMES_SHOWN = 20  # of skipped photographs; skipped.csv has them all
 _SECONDS_BETWEEN_SAVES = 5  # of the manifest: the work that a kill can cost
@@ -151,7 +151,7 @@ def check_settings(out: Path, settings: dict) -> None:
         UserError: it was made with other settings, or holds files that this program did not make.
     """
     file = out / "crops.json"
-    advice = "Choose another --out or delete this folder first"
+    advice = "Choose another `out` or delete this folder first"
     if not any(any((out / split).glob("*")) for split in SPLITS):
         return  # no crops yet: nothing can be mixed
     if not file.exists():
@@ -234,7 +234,7 @@ def _cut_all(
         yield from zip(photos, pool.map(cut_one, photos, chunksize=4), strict=True)
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed, perhaps for want of memory; try --workers 1"
+            "a worker process was killed, perhaps for want of memory; try `workers` 1"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -17,10 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_prep import cli
-from data_prep.pictures import PictureError, open_picture, write_png
+from srgan_keras.common import cli
+from srgan_keras.common.pictures import PictureError, open_picture, write_png
 
 SPLITS = ("train", "test")
+# What both commands take where nothing else is said.
+CROP_SIZE = 384
+TRAIN_RATIO = 0.8
 
 
 @dataclass(frozen=True)
@@ -87,24 +90,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "--crop-size",
         type=cli.positive_int,
-        default=384,
+        default=CROP_SIZE,
         metavar="N",
-        help="side of the square crops in pixels",
+        help="side of the square crops, in pixels",
     )
     option(
         "--train-ratio",
         type=cli.ratio,
-        default=0.8,
+        default=TRAIN_RATIO,
         metavar="R",
-        help="share of the photographs for train/, the rest is for test/",
+        help="share of the photographs that goes to train/; the rest goes to test/",
     )
-    option("--seed", type=int, default=0, metavar="N", help="of every random choice")
+    option(
+        "--seed",
+        type=int,
+        default=Rule.seed,
+        metavar="N",
+        help="seed of the shuffle that decides the splits, and of random places",
+    )
     option(
         "--workers",
         type=cli.positive_int,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="processes at work",
+        help="processes that cut crops",
     )
 
 
@@ -191,6 +200,30 @@ def crop_paths(photo: Photo, rule: Rule) -> list[str]:
     return [f"{photo.split}/{photo.name}_{i}.png" for i in range(rule.per_photo)]
 
 
+def read_windows(photo: Photo, rule: Rule) -> list[tuple[tuple[int, int], np.ndarray]]:
+    """Opens one photograph and cuts its crops.
+
+    Args:
+        photo: the photograph.
+        rule: where to cut.
+
+    Returns:
+        ((x, y), pixels) of each crop: its upper left corner in the reduced photograph, and
+        (`rule.size`, `rule.size`, 3) uint8.
+
+    Raises:
+        PictureError: the photograph cannot be read, or is too small.
+    """
+    picture = open_picture(photo.path)
+    side = rule.size * rule.reduce
+    height, width = picture.shape[:2]
+    if min(height, width) < side:
+        raise PictureError(photo.path, f"{width}x{height}, smaller than {side}x{side}")
+    picture = _reduce(picture, rule.reduce)
+    corners = windows(rule, photo, picture.shape[1], picture.shape[0])
+    return [((x, y), picture[y : y + rule.size, x : x + rule.size]) for x, y in corners]
+
+
 def cut(photo: Photo, rule: Rule, out: Path) -> list[Crop] | str:
     """Opens one photograph and writes its crops; runs in the worker processes.
 
@@ -206,18 +239,13 @@ def cut(photo: Photo, rule: Rule, out: Path) -> list[Crop] | str:
         OSError: a crop cannot be written.
     """
     try:
-        picture = open_picture(photo.path)
+        cuts = read_windows(photo, rule)
     except PictureError as error:
         return error.reason
     side = rule.size * rule.reduce
-    height, width = picture.shape[:2]
-    if min(height, width) < side:
-        return f"{width}x{height}, smaller than {side}x{side}"
-    picture = _reduce(picture, rule.reduce)
-    places = windows(rule, photo, picture.shape[1], picture.shape[0])
     made = []
-    for name, (x, y) in zip(crop_paths(photo, rule), places, strict=False):
-        write_png(out / name, picture[y : y + rule.size, x : x + rule.size])
+    for name, ((x, y), pixels) in zip(crop_paths(photo, rule), cuts, strict=False):
+        write_png(out / name, pixels)
         window = (x * rule.reduce, y * rule.reduce, side, side)
         made.append(Crop(name, photo.source, photo.split, *window, photo.licence, photo.flickr_url))
     return made

@@ -11,8 +11,8 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from data_prep import cli
-from data_prep.cli import UserError
+from srgan_keras.common import cli
+from srgan_keras.common.errors import UserError
 
 THREADS = 8
 TIMEOUT = 30  # seconds without an answer

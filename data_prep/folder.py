@@ -3,16 +3,18 @@
 Cutting, continuing and the manifest are left to `crop_folder`.
 """
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from data_prep import cli, crops
-from data_prep.cli import UserError
+from data_prep import crops
 from data_prep.crop_folder import CropFolder
-from data_prep.pictures import list_pictures
+from srgan_keras.common import cli
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import list_pictures
 
 # The options that decide which crops there are: a folder of crops is made with one set of them.
-_SETTINGS = ("crop_size", "train_ratio", "seed", "crops_per_photo", "reduce")
+_SETTINGS = ("crop_size", "train_ratio", "split_from", "seed", "crops_per_photo", "reduce")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,10 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     photos = _find_photos(args.photos, args.out)
-    photos = crops.shuffle(photos, args.seed)
-    splits = crops.split_names(len(photos), args.train_ratio)
-    photos = [replace(photo, split=split) for photo, split in zip(photos, splits, strict=True)]
-
+    if args.split_from:
+        photos = _split_by_folder(photos, args)
+    else:
+        photos = crops.shuffle(photos, args.seed)
+        splits = crops.split_names(len(photos), args.train_ratio)
+        photos = [replace(photo, split=split) for photo, split in zip(photos, splits, strict=True)]
     rule = crops.Rule(args.crop_size, "grid", args.seed, args.crops_per_photo, args.reduce)
     settings = {"command": "folder"} | {name: getattr(args, name) for name in _SETTINGS}
     folder = CropFolder(args.out, rule, settings, args.workers)
@@ -41,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     if not folder.crops:
         raise UserError(
             f"none of the {len(photos)} pictures in {args.photos} could be used; a smaller "
-            f"--crop-size than {args.crop_size} takes smaller ones"
+            f"`crop_size` than {args.crop_size} takes smaller ones"
         )
     return 0
 
@@ -60,6 +64,13 @@ def _parser() -> cli.Parser:
     )
     crops.add_arguments(parser)
     option(
+        "--split-from",
+        nargs=2,
+        metavar=("TRAIN", "TEST"),
+        help="two folders inside --photos that are the splits, in place of --train-ratio; "
+        "photographs elsewhere are left out",
+    )
+    option(
         "--crops-per-photo",
         type=cli.positive_int,
         default=4,
@@ -71,7 +82,7 @@ def _parser() -> cli.Parser:
         type=cli.positive_int,
         default=1,
         metavar="N",
-        help="make the photographs N times smaller first; 2 removes most JPEG artefacts",
+        help="how many times smaller to make the photographs first; 2 removes most JPEG artefacts",
     )
     return parser
 
@@ -80,7 +91,7 @@ def _find_photos(photos: Path, out: Path) -> list[crops.Photo]:
     """All pictures in the folder, except the crops where they are made inside it."""
     own = out.resolve()
     if photos.resolve().is_relative_to(own):
-        raise UserError(f"--photos {photos} lies in --out {out}; choose another --out")
+        raise UserError(f"`photos` {photos} lies in `out` {out}; choose another `out`")
     found = []
     for path in list_pictures(photos):
         if not path.resolve().is_relative_to(own):
@@ -90,6 +101,22 @@ def _find_photos(photos: Path, out: Path) -> list[crops.Photo]:
     if not found:
         raise UserError(f"{photos}: no pictures")
     return crops.name_uniquely(found)
+
+
+def _split_by_folder(photos: list[crops.Photo], args: argparse.Namespace) -> list[crops.Photo]:
+    """Gives the photographs below each folder of --split-from its split; drops the others."""
+    if args.train_ratio != crops.TRAIN_RATIO:
+        raise UserError("`train_ratio` and `split_from` both decide the splits; give one of them")
+    splits = {}
+    for name, split in zip(args.split_from, crops.SPLITS, strict=True):
+        inside = [photo for photo in photos if photo.path.is_relative_to(args.photos / name)]
+        if not inside or not splits.keys().isdisjoint(inside):
+            raise UserError(
+                f"`split_from` must name two folders inside {args.photos} that hold pictures, "
+                f"neither inside the other. Received: {' '.join(args.split_from)}"
+            )
+        splits |= dict.fromkeys(inside, split)
+    return [replace(photo, split=split) for photo, split in splits.items()]
 
 
 if __name__ == "__main__":

@@ -5,56 +5,68 @@ size become `WIDTHxHEIGHT.npy`, uint8 of shape (n, height, width, 3), split by s
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from data_prep import cli
-from data_prep.cli import UserError
 from data_prep.crops import SPLITS
-from data_prep.pictures import PictureError, list_pictures, open_picture, picture_size, replacing
+from srgan_keras.common import cli
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import replacing
+from srgan_keras.common.pictures import PictureError, list_pictures, open_picture, picture_size
 
 
 def pack(crops: Path, out: Path) -> dict[Path, tuple[int, ...]]:
-    """Packs one folder of crops.
+    """Packs a folder of crops, each of its splits by itself.
 
     Args:
         crops: the folder, searched with its sub-folders.
-        out: folder of the arrays.
+        out: folder of the arrays; of a folder with `train` or `test` it gets the same.
 
     Returns:
-        The files written, one for each size of crop, and the shapes of their arrays.
+        The files written, one for each split and size of crop, and the shapes of their arrays.
 
     Raises:
-        UserError: no crops, or `out` holds arrays already.
-        PictureError: a crop is not readable; nothing is written.
+        UserError: no crops, or `out` lies in `crops` or holds arrays already.
+        PictureError: a crop is not readable. Nothing is written then.
     """
-    paths = list_pictures(crops)
-    if not paths:
-        raise UserError(f"{crops}: no crops; make some with python -m data_prep.folder")
-    if any(out.glob("*.npy")):
-        raise UserError(f"{out} holds packed crops already; choose another --out")
-    by_size = defaultdict(list)
-    for path in paths:
-        by_size[picture_size(path)].append(path)
-    if None in by_size:
-        raise PictureError(by_size[None][0], "not an image")
+    if out.resolve().is_relative_to(crops.resolve()):
+        raise UserError(f"`out` {out} lies in `crops` {crops}; choose another `out`")
+    by_file = defaultdict(list)
+    for split in [split for split in SPLITS if (crops / split).is_dir()] or [""]:
+        if any((out / split).glob("*.npy")):
+            raise UserError(f"{out / split} holds packed crops already; choose another `out`")
+        for file, path, shape in _plan(crops / split, out / split):
+            by_file[file, shape].append(path)
 
     shapes, places = {}, []
     with ExitStack() as stack:  # All of the files take their names, or none.
-        for (width, height), members in by_size.items():
-            file, shape = out / f"{width}x{height}.npy", (len(members), height, width, 3)
+        for (file, shape), paths in by_file.items():
             temporary = stack.enter_context(replacing(file))
-            array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            shapes[file] = shape
-            places += [(path, array, i) for i, path in enumerate(members)]
-        for path, array, i in cli.progress(places, len(places), "crops"):
+            shapes[file] = (len(paths), *shape)
+            array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shapes[file])
+            places += zip(paths, array, strict=True)
+        for path, place in cli.progress(places, len(places), "crops"):
             crop = open_picture(path)
-            if crop.shape != array.shape[1:]:
+            if crop.shape != place.shape:
                 raise PictureError(path, "turned by EXIF, so it is no crop")
-            array[i] = crop
+            place[:] = crop
     return shapes
+
+
+def _plan(crops: Path, out: Path) -> Iterator[tuple[Path, Path, tuple[int, ...]]]:
+    """The file that each crop goes to, the crop, and its shape."""
+    paths = list_pictures(crops)
+    if not paths:
+        raise UserError(f"{crops}: no crops; make some with python -m data_prep.folder")
+    for path in paths:
+        size = picture_size(path)
+        if size is None:
+            raise PictureError(path, "not an image")
+        width, height = size
+        yield out / f"{width}x{height}.npy", path, (height, width, 3)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,14 +87,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     folder = {"type": Path, "required": True, "metavar": "DIR"}
     parser.add_argument("--crops", **folder, help="folder of crops, with train and test or without")
-    parser.add_argument("--out", **folder, help="folder to write")
+    parser.add_argument("--out", **folder, help="folder of arrays to make")
     args = parser.parse_args(argv)
 
-    splits = [split for split in SPLITS if (args.crops / split).is_dir()]
-    for split in splits or [""]:
-        packed = pack(args.crops / split, args.out / split)
-        for file, (count, height, width, _) in packed.items():
-            print(f"{file}: {count} crops of {width}x{height}")
+    for file, (count, height, width, _) in pack(args.crops, args.out).items():
+        print(f"{file}: {count} crops of {width}x{height}")
     return 0
 
 

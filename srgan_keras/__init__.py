@@ -10,15 +10,20 @@ __version__ = "0.1.0"
 
 # Loaded at first use: upscaling needs none of the model code, and --help none of TensorFlow.
 _HOMES = {
-    "PSNR": "metrics",
-    "PixelShuffle": "models",
-    "Recipe": "recipes",
-    "SRGAN": "gan",
-    "VGGLoss": "losses",
-    "build_discriminator": "models",
-    "build_generator": "models",
-    "get_recipe": "recipes",
-    "load_generator": "runs",
+    "Logistic": "parts.adversarial",
+    "PSNR": "evaluation.metrics",
+    "PixelShuffle": "parts.layers",
+    "Recipe": "recipe",
+    "SRGAN": "training.gan",
+    "Upscaler": "inference.upscaler",
+    "VGGLoss": "parts.content",
+    "Wasserstein": "parts.adversarial",
+    "batches": "data.batches",
+    "build_discriminator": "systems.srgan",
+    "build_generator": "systems.srgan",
+    "get_recipe": "systems",
+    "load_generator": "inference.pretrained",
+    "make_arrays": "data.pairs",
 }
 __all__ = sorted(_HOMES)
 

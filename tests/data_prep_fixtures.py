@@ -26,16 +26,23 @@ def png_header(width: int, height: int) -> bytes:
 
 
 class SmallCoco:
-    """COCO's layout with `count` photographs of 48x40, a cat at the left edge of each."""
+    """COCO's layout with `count` photographs of one size, an animal at the left edge of each."""
 
-    def __init__(self, root: Path, count: int = 10, split: str = "train2017") -> None:
+    def __init__(
+        self,
+        root: Path,
+        count: int = 10,
+        split: str = "train2017",
+        width: int = 48,
+        height: int = 40,
+    ) -> None:
         self.root, self.split = root, split
         self.images = [
             {
                 "id": i,
                 "file_name": f"{i:012d}.jpg",
-                "width": 48,
-                "height": 40,
+                "width": width,
+                "height": height,
                 "license": 4,
                 "flickr_url": f"http://flickr/{i}",
             }
@@ -47,7 +54,7 @@ class SmallCoco:
         ]
         self.categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
         for i in range(1, count + 1):
-            save_photo(self.photo(i), 48, 40, seed=i)
+            save_photo(self.photo(i), width, height, seed=i)
         self.save()
 
     def photo(self, i: int) -> Path:

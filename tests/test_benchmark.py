@@ -1,3 +1,4 @@
+import functools
 import json
 
 import keras
@@ -6,8 +7,12 @@ import pytest
 from keras import layers
 
 from srgan_keras import benchmark
-from srgan_keras.models import FusedBatchNormalization, NarrowConv2D, build_generator
-from srgan_keras.train import build_content_loss, build_gan
+from srgan_keras.inference import timing as inference_timing
+from srgan_keras.inference.graph import replace_layers
+from srgan_keras.inference.timing import count_flops, measure
+from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D
+from srgan_keras.systems.srgan import build_generator
+from srgan_keras.training import timing
 
 
 def test_flops_are_counted_from_convolutions_and_dense_layers():
@@ -17,21 +22,19 @@ def test_flops_are_counted_from_convolutions_and_dense_layers():
     y = layers.Dense(7)(layers.GlobalAveragePooling2D()(y))
     first = 2 * 3 * 3 * 3 * 8 * 8 * 8
     total = first + 2 * 5 * 5 * 8 * 3 * 16 * 16 + 2 * 3 * 7
-    assert benchmark.count_flops(keras.Model(x, y), 16) == (total, first)
+    assert count_flops(keras.Model(x, y), 16) == (total, first)
 
 
 def test_a_step_s_flops():
     """171 GFLOP at 96 pixels, batch 4, by another count; which layers' inputs need no gradient
     is a matter of a few GFLOP."""
-    recipe = benchmark.step_recipe(96, 4, "pixel_shuffle")
-    content_loss = build_content_loss(recipe, None)
-    gan = build_gan(recipe, content_loss)
-    flops = benchmark.count_step_flops(gan, content_loss.vgg(), recipe)
+    recipe, _, flops = timing.build_case(96, 4, "pixel_shuffle")
+    assert recipe.name == "tutorial-fast"
     assert flops == pytest.approx(171e9, rel=0.03)
 
 
 def test_speeds_follow_from_times():
-    result = benchmark.measure(lambda: np.zeros(3), repeats=3, flops=5e9)
+    result = measure(lambda: np.zeros(3), repeats=3, flops=5e9)
     assert len(result["seconds"]) == 3
     assert min(result["seconds"]) <= result["median"] <= max(result["seconds"])
     assert result["gflops"] == pytest.approx(5 / result["median"])
@@ -40,29 +43,64 @@ def test_speeds_follow_from_times():
 
 def test_the_baseline_has_keras_layers_and_the_same_weights():
     model = build_generator(filters=4, residual_blocks=1)
-    plain = benchmark.with_keras_layers(model)
+    plain = replace_layers(model, timing.KERAS_LAYERS)
     ours = (FusedBatchNormalization, NarrowConv2D)
     assert not any(isinstance(layer, ours) for layer in plain.layers)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 4, 6, 3)).astype(np.float32)
     np.testing.assert_allclose(plain(x), model(x), atol=1e-5)
 
 
-def test_every_section_runs(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs sections of the benchmark on what it times, but small; returns what it writes."""
+    whole = timing.step_recipe
+
+    def step_recipe(*case):
+        narrow = {"filters": 4, "residual_blocks": 0, "discriminator_filters": 4, "dense_units": 8}
+        return whole(*case).with_settings(**narrow, content_loss="block1_conv2")
+
+    tiny = functools.partial(build_generator, filters=4, residual_blocks=1)
+    monkeypatch.setattr(timing, "step_recipe", step_recipe)
+    monkeypatch.setattr(inference_timing, "build_generator", tiny)
+    monkeypatch.setattr(inference_timing, "MATRIX", 128)
+    monkeypatch.setattr(inference_timing, "WARM_UP", 1)
     monkeypatch.setattr(benchmark, "STEPS", [(32, 1, "pixel_shuffle", "float32")])
     monkeypatch.setattr(benchmark, "PARTS", (32, 1, "pixel_shuffle"))
     monkeypatch.setattr(benchmark, "UPSCALINGS", [(8, "bfloat16")])
+    monkeypatch.setattr(benchmark, "INPUT", (32, 1))
     monkeypatch.setattr(benchmark, "ProcessPoolExecutor", Here)
-    benchmark.main(["--repeats", "1", "--baseline", "--out", str(tmp_path / "out")])
-    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
-    names = [row["case"][-1] for row in report["step"]]
-    assert names == ["float32", "the tutorial's way"]
-    assert all(row["median"] > 0 for row in [*report["step"], *report["upscale"]])
-    assert report["input"]["crops_per_second"] > 0
-    assert set(report["parts"]["float32"]) == {
+
+    def run(*sections):
+        out = tmp_path / "out"
+        benchmark.main(["--repeats", "1", "--baseline", "--out", str(out), "--only", *sections])
+        report = json.loads((out / "benchmark.json").read_text())
+        assert set(report) == {"machine", "repeats", *sections}
+        return report
+
+    return run
+
+
+def test_steps(run, capsys):
+    rows = run("step")["step"]
+    assert [row["case"][-1] for row in rows] == ["float32", "the tutorial's way"]
+    assert all(row["median"] > 0 for row in rows)
+    assert all(row["memory"].endswith("GB") for row in rows)
+    assert "| 32, 1, pixel_shuffle, float32 |" in capsys.readouterr().out
+
+
+def test_parts(run, tmp_path):
+    report = run("parts")["parts"]
+    assert set(report) == {"float32", "bfloat16"}
+    assert set(report["float32"]) == {
         "generator", "VGG19", "discriminator", "optimizers", "input",
     }  # fmt: skip
     assert (tmp_path / "out" / "parts.png").exists()
-    assert "| 32, 1, pixel_shuffle, float32 |" in capsys.readouterr().out
+
+
+def test_upscaling_and_input(run):
+    report = run("upscale", "input")
+    assert all(row["median"] > 0 for row in report["upscale"])
+    assert report["input"]["crops_per_second"] > 0
 
 
 class Here:

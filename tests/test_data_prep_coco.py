@@ -9,8 +9,8 @@ from data_prep_fixtures import SmallCoco, save_photo
 
 from data_prep import coco
 from data_prep.annotations import list_photos, load_annotations
-from data_prep.cli import UserError
-from data_prep.pictures import open_picture
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import open_picture
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,6 @@ import pytest
 from data_prep_fixtures import save_photo
 
 from data_prep import crop_folder
-from data_prep.cli import UserError
 from data_prep.crop_folder import CropFolder
 from data_prep.crops import (
     Photo,
@@ -24,7 +23,8 @@ from data_prep.crops import (
     split_names,
     windows,
 )
-from data_prep.pictures import open_picture
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import open_picture
 
 SETTINGS = {"command": "test", "crop_size": 32}
 
@@ -258,7 +258,7 @@ def test_outdated_crops_are_removed(tmp_path, photos):
 def test_other_settings_are_refused(tmp_path, photos):
     make(tmp_path / "out", photos)
     before = state(tmp_path / "out")
-    with pytest.raises(UserError, match=r"crop size 32 \(now 16\)\. Choose another --out"):
+    with pytest.raises(UserError, match=r"crop size 32 \(now 16\)\. Choose another `out`"):
         make(tmp_path / "out", photos, Rule(16), {"command": "test", "crop_size": 16})
     assert state(tmp_path / "out") == before
 
@@ -295,7 +295,7 @@ def test_crop_paths():
 
 def test_worker_that_is_killed_ends_the_run_in_one_line(tmp_path, photos, monkeypatch):
     monkeypatch.setattr(crop_folder, "_start_worker", _kill_worker)
-    with pytest.raises(UserError, match="--workers 1"):
+    with pytest.raises(UserError, match="`workers` 1"):
         make(tmp_path / "out", photos, workers=2)
 
 

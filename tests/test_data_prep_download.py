@@ -7,7 +7,7 @@ import pytest
 from data_prep_fixtures import SmallCoco, file_server
 
 from data_prep import coco, download
-from data_prep.cli import UserError
+from srgan_keras.common.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 DATA = bytes(range(256)) * 20
@@ -179,8 +179,8 @@ def test_annotations_of_an_unknown_split(mirror, tmp_path):
 
 
 def test_command_line_without_network(tmp_path):
-    command = [sys.executable, "-c", "from data_prep import cli, coco, download; "]
-    command[-1] += "download.WAITS = (0,); cli.run(coco.main)"
+    command = [sys.executable, "-c", "from data_prep import coco, download; "]
+    command[-1] += "download.WAITS = (0,); coco.cli.run(coco.main)"
     command += ["--coco", str(tmp_path / "coco"), "--out", str(tmp_path / "out"), "--download"]
     command += ["--base-url", "http://127.0.0.1:9"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -8,8 +8,8 @@ import pytest
 from data_prep_fixtures import save_photo
 
 from data_prep import folder
-from data_prep.cli import UserError
-from data_prep.pictures import open_picture
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import open_picture
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,7 +85,7 @@ def test_crops_inside_the_photographs_are_not_eaten(photos):
 
 def test_photographs_inside_the_crops_are_refused(photos):
     for out in (photos, photos.parent):
-        with pytest.raises(UserError, match="choose another --out"):
+        with pytest.raises(UserError, match="choose another `out`"):
             run(photos, out=out)
 
 
@@ -103,6 +103,59 @@ def test_name_that_is_no_text(photos):
     os.rename(os.fsencode(photos / "0.png"), os.fsencode(photos) + b"/\xff.png")
     assert "\\udcff.png" in {row["source"] for row in run(photos)}
     assert len(run(photos)) == 20
+
+
+@pytest.fixture
+def divided(tmp_path):
+    """Photographs in DIV2K's layout: both splits, and their LR, which is no photograph."""
+    for i, name in enumerate(["train_HR/1", "train_HR/2", "train_HR/x/3", "valid_HR/1", "LR/1"]):
+        save_photo(tmp_path / "DIV2K" / f"DIV2K_{name}.png", 70, 66, seed=i)
+    return tmp_path / "DIV2K"
+
+
+SPLIT_FROM = ("--split-from", "DIV2K_train_HR", "DIV2K_valid_HR")
+
+
+def test_split_from_keeps_the_splits_that_there_are(divided, capsys):
+    rows = run(divided, *SPLIT_FROM)
+    assert {(row["source"], row["split"]) for row in rows} == {
+        ("DIV2K_train_HR/1.png", "train"),
+        ("DIV2K_train_HR/2.png", "train"),
+        ("DIV2K_train_HR/x/3.png", "train"),
+        ("DIV2K_valid_HR/1.png", "test"),
+    }
+    assert "16 crops: 12 train, 4 test" in capsys.readouterr().out
+    run(divided, *SPLIT_FROM)
+    assert "16 already there" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"another split from \['DIV2K_train_HR', .* \(now None\)"):
+        run(divided)
+
+
+def test_split_from_in_any_order_is_the_same(divided):
+    rows = run(divided, *SPLIT_FROM)
+    assert run(divided, *SPLIT_FROM, "--seed", "0", out=divided.parent / "again") == rows
+    swapped = run(divided, "--split-from", *SPLIT_FROM[:0:-1], out=divided.parent / "swapped")
+    assert {row["source"] for row in swapped if row["split"] == "train"} == {"DIV2K_valid_HR/1.png"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("DIV2K_train_HR", "none"),
+        ("DIV2K_train_HR", "DIV2K_train_HR"),
+        ("DIV2K_train_HR", "DIV2K_train_HR/x"),
+        ("DIV2K_train_HR/x", "."),
+        ("DIV2K_train_HR/1.png", "../DIV2K/DIV2K_valid_HR"),
+    ],
+)
+def test_split_from_names_two_folders_inside(divided, names):
+    with pytest.raises(UserError, match=f"two folders inside {divided} .* Received: {names[0]} "):
+        run(divided, "--split-from", *names)
+
+
+def test_split_from_and_a_ratio_exclude_each_other(divided):
+    with pytest.raises(UserError, match="`train_ratio` and `split_from` both"):
+        run(divided, *SPLIT_FROM, "--train-ratio", "0.5")
 
 
 def test_command_line(photos, tmp_path):

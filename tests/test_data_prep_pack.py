@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from data_prep import pack
-from data_prep.cli import UserError
-from data_prep.pictures import PictureError
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import PictureError
 
 
 def make_crop(path, size, value):
@@ -50,8 +50,37 @@ def test_nothing_is_overwritten_and_nothing_is_half_written(tmp_path):
         pack.pack(crops, out)
     (crops / "2.png").unlink()
     pack.pack(crops, out)
-    with pytest.raises(UserError, match="choose another --out"):
+    with pytest.raises(UserError, match="choose another `out`"):
         pack.pack(crops, out)
+
+
+def test_the_second_split_failing_leaves_nothing_of_the_first(tmp_path):
+    crops, out = tmp_path / "crops", tmp_path / "packed"
+    make_crop(crops / "train/1.png", (8, 8), 1)
+    make_crop(crops / "test/2.png", (8, 8), 2)
+    (crops / "test/2.png").write_bytes((crops / "test/2.png").read_bytes()[:50])
+    with pytest.raises(PictureError, match=r"2\.png"):
+        pack.pack(crops, out)
+    assert not [path for path in out.rglob("*") if path.is_file()]
+    make_crop(crops / "test/2.png", (8, 8), 2)
+    assert pack.pack(crops, out) == {
+        out / "train" / "8x8.npy": (1, 8, 8, 3),
+        out / "test" / "8x8.npy": (1, 8, 8, 3),
+    }
+
+
+def test_arrays_inside_the_crops_are_refused(tmp_path, monkeypatch):
+    make_crop(tmp_path / "crops/train/1.png", (8, 8), 1)
+    before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "link").symlink_to(tmp_path / "crops")
+    monkeypatch.chdir(tmp_path)
+    for out in ("crops", "crops/train", "crops/packed", "link/packed", "other/../crops"):
+        with pytest.raises(UserError, match=r"`out` .* lies in `crops` .*; choose another `out`"):
+            pack.main(["--crops", "crops", "--out", out])
+    (tmp_path / "link").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
+    pack.main(["--crops", "crops", "--out", "crops-packed"])
+    assert (tmp_path / "crops-packed" / "train" / "8x8.npy").is_file()
 
 
 def test_no_crops(tmp_path):

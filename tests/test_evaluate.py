@@ -1,16 +1,17 @@
 import csv
 import json
+import re
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.cli import UserError
-from data_prep.pictures import open_picture
 from srgan_keras import evaluate
-from srgan_keras.export import export
-from srgan_keras.models import build_generator
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import open_picture
+from srgan_keras.inference.formats import export
+from srgan_keras.systems.srgan import build_generator
 
 
 @pytest.fixture
@@ -26,33 +27,6 @@ def photos(tmp_path):
 
 def run(*arguments):
     return evaluate.main([str(argument) for argument in arguments])
-
-
-@pytest.mark.parametrize(
-    ("name", "method", "psnr", "ssim"),
-    [
-        ("Set5", "bicubic", 28.43, 0.811),
-        ("Set5", "lanczos", 28.81, None),
-        ("Set5", "bilinear", 27.56, None),
-        ("Set5", "nearest", 26.26, None),
-        ("Set14", "bicubic", 26.09, 0.705),
-    ],
-)
-def test_published_figures(shared, name, method, psnr, ssim):
-    samples = evaluate.find_samples(shared / "benchmarks" / name, 4)
-    rows, skipped = evaluate.evaluate({method: evaluate.load_method(method, 4)}, samples, 4)
-    assert not skipped
-    scores = evaluate.summarise(rows)[method]
-    assert round(scores["psnr_y"], 2) == psnr
-    assert ssim is None or round(scores["ssim_y"], 3) == ssim
-
-
-def test_self_check(shared, photos):
-    samples = evaluate.find_samples(shared / "benchmarks" / "Set5", 4)
-    assert "28.43 dB / 0.811, as published" in evaluate.self_check("Set5", samples, 4)
-    other = evaluate.find_samples(photos, 4)
-    assert evaluate.self_check("Set5", other, 4).startswith("WARNING: bicubic on Set5 gives")
-    assert evaluate.self_check("photos", other, 4) is None
 
 
 def test_table_files_and_pictures(photos, tmp_path, capsys):
@@ -80,17 +54,14 @@ def test_table_files_and_pictures(photos, tmp_path, capsys):
     assert (out / "photos" / "comparison" / "grey.png").is_file()
 
 
-def test_keras_file_of_a_run_gives_what_its_savedmodel_gives(photos, tmp_path):
-    generator = build_generator(filters=4, residual_blocks=1)
-    generator.save(tmp_path / "generator.keras")
-    settings = {"recipe": {"lr_range": "0..1", "seed": 3}, "data": "", "vgg_weights": ""}
-    (tmp_path / "recipe.json").write_text(json.dumps(settings))
-    export(generator, tmp_path / "saved_model", "0..1")
-    picture = open_picture(photos / "colour.png")[:10, :10]
-    file = evaluate.load_method(tmp_path / "generator.keras", 4)
-    folder = evaluate.load_method(tmp_path, 4)
-    np.testing.assert_array_equal(file(picture), folder(picture))
-    assert evaluate.describe_run([str(tmp_path)])["seeds"] == {str(tmp_path): 3}
+def test_seeds_of_runs_of_any_version_are_written(tmp_path):
+    (tmp_path / "run").mkdir()
+    settings = {"recipe": {"lr_range": "0..1", "seed": 3, "no such setting": 1}}
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(settings))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "recipe.json").write_text("{")
+    names = [str(tmp_path / "run"), str(tmp_path / "broken"), "bicubic"]
+    assert evaluate.describe_run(names)["seeds"] == {str(tmp_path / "run"): 3}
 
 
 def test_pairs_that_do_not_fit_and_unreadable_pictures_are_named(photos, tmp_path, capsys):
@@ -105,13 +76,24 @@ def test_pairs_that_do_not_fit_and_unreadable_pictures_are_named(photos, tmp_pat
             picture = Image.fromarray(np.full((side, side, 3), 90, np.uint8))
             picture.save(pairs / "LR_x4" / f"{name}.png")
     (pairs / "HR" / "broken.png").write_text("no picture")
-    assert run("--data", pairs, "--out", tmp_path / "out") == 0
-    errors = capsys.readouterr().err
-    assert "skipped pairs/wrong_size.png: LR is 11x11, HR 40x40" in errors
+    assert run("--data", pairs, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr()
+    assert "| pairs PSNR / SSIM |" in said.out
+    assert "skipped pairs/wrong_size.png: LR is 11x11, HR 40x40" in said.err
     for name in ("no_lr", "broken", "tiny"):
-        assert f"skipped pairs/{name}.png: " in errors
+        assert f"skipped pairs/{name}.png: " in said.err
     with open(tmp_path / "out" / "results.csv", newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["good.png"]
+
+
+def test_a_set_without_a_usable_picture_does_not_lose_the_others(photos, tmp_path, capsys):
+    (tmp_path / "bad").mkdir()
+    Image.new("RGB", (3, 50)).save(tmp_path / "bad" / "narrow.png")
+    with pytest.raises(UserError, match="None of the pictures in bad could be used"):
+        run("--data", tmp_path / "bad", "--out", tmp_path / "out")
+    assert run("--data", tmp_path / "bad", photos, "--out", tmp_path / "out") == 2
+    assert "skipped bad/narrow.png: smaller than 19x19" in capsys.readouterr().err
+    assert set(json.loads((tmp_path / "out" / "results.json").read_text())["results"]) == {"photos"}
 
 
 def test_small_pictures_alone_are_enlarged_and_never_reduced(photos, tmp_path, capsys):
@@ -121,25 +103,24 @@ def test_small_pictures_alone_are_enlarged_and_never_reduced(photos, tmp_path, c
     assert "PSNR" not in capsys.readouterr().out
 
 
-def test_crops_folders_are_measured_on_their_test_split(crops):
-    names = [sample.name for sample in evaluate.find_samples(crops, 4)]
-    assert names == ["5.png", "6.png"]
-
-
 def test_clear_errors(photos, tmp_path):
     (tmp_path / "empty").mkdir()
+    comparison = tmp_path / "comparison"
+    export(build_generator(filters=2, residual_blocks=0), comparison)
     for arguments, message in (
         ([], "Give pictures to evaluate on"),
         (["--data", tmp_path / "empty"], "no pictures"),
         (["--data", photos, "--model", "cubic"], "nor one of nearest"),
         (["--data", photos, photos], "same name"),
+        (["--data", photos, "--lr", photos], "same name"),
         (["--data", photos, "--model", tmp_path / "empty"], "no generator"),
+        (["--data", photos, "--model", comparison], "cannot be called comparison"),
+        (["--data", photos, "--model", comparison, "--model", comparison], "the same name"),
     ):
         with pytest.raises(UserError, match=message):
             run(*arguments, "--out", tmp_path / "out")
-    export(build_generator(scale=2, filters=2, residual_blocks=0), tmp_path / "two")
-    with pytest.raises(UserError, match="enlarges 2 times; --scale is 4"):
-        run("--data", photos, "--model", tmp_path / "two")
+    with pytest.raises(UserError, match="enlarges 4 times; `scale` is 2"):
+        run("--data", photos, "--model", comparison, "--scale", 2)
 
 
 def test_lpips_is_imported_only_when_asked_for(photos, tmp_path, monkeypatch, capsys):
@@ -149,7 +130,7 @@ def test_lpips_is_imported_only_when_asked_for(photos, tmp_path, monkeypatch, ca
     assert run("--data", photos, "--lpips", "--out", tmp_path / "out") == 0
     said = capsys.readouterr().out
     assert "| photos LPIPS |" in said
-    assert said.count('| pip install "srgan-keras[lpips]" |') == 1
+    assert len(re.findall(r'\| pip install -e "\.\[lpips\]" in the clone \|', said)) == 1
 
 
 def test_lpips_column(photos, tmp_path, monkeypatch, capsys):

@@ -5,12 +5,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from data_prep.pictures import open_picture
+from srgan_keras.common.pictures import open_picture
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SMALL = {
     "walkthrough.ipynb": """
-from srgan_keras.train import SAMPLE_IMAGES
+from srgan_keras.data import SAMPLE_IMAGES
 
 PHOTOS = SAMPLE_IMAGES
 WORK = "work"

@@ -1,5 +1,10 @@
+import ast
+import graphlib
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,20 +35,93 @@ def test_commands_of_the_readme_have_the_options_it_names(command, capsys):
 
 
 def test_the_readme_names_every_recipe_and_existing_files():
-    from srgan_keras.recipes import RECIPES
+    from srgan_keras.systems import recipes
 
-    assert all(f"`{name}`" in README for name in RECIPES)
+    assert all(f"`{name}`" in README for name in recipes())
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
 
 
-def test_networks_losses_and_gan_load_without_tensorflow():
-    """What must run on Keras' other backends names TensorFlow inside functions at most."""
-    package = ROOT / "srgan_keras"
-    names = (
-        "gan", "losses", "memory", "metrics", "optimizers", "pixels", "pretrained", "recipes",
-        "steps",
-    )  # fmt: skip
-    for path in [*(package / f"{name}.py" for name in names), *(package / "models").iterdir()]:
-        if path.suffix == ".py":
-            assert not re.search(r"^(import|from) tensorflow", path.read_text(), re.M), path
+SOURCES = sorted([*(ROOT / "srgan_keras").rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")])
+#: From the ground up: a module imports of these floors only those below its own, or its own.
+FLOORS = (
+    "common", "data_prep", "parts", "data", "evaluation", "recipe", "systems", "run", "inference",
+    "training", "commands",
+)  # fmt: skip
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def floor(module):
+    """The floor that a module belongs to; None for the package itself."""
+    parts = module.split(".")
+    if parts[0] == "data_prep":
+        return "data_prep"
+    if len(parts) == 1:
+        return None
+    return parts[1] if parts[1] in FLOORS else "commands"
+
+
+def imports_of(path):
+    """The modules of this project that a module imports, anywhere in it."""
+    names = {module_name(source) for source in SOURCES}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in names else node.module for name in whole}
+    return found & names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_run_down_the_floors(path):
+    """And nobody imports a command."""
+    own = floor(module_name(path))
+    for name in imports_of(path):
+        other = floor(name)
+        if own is None or other is None:
+            continue
+        assert other != "commands", name
+        assert FLOORS.index(other) <= FLOORS.index(own), name
+        if own == "data_prep":
+            assert other in ("common", "data_prep")
+
+
+def test_no_import_circle():
+    graph = {module_name(path): imports_of(path) for path in SOURCES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_readme_s_architecture_is_what_is_on_disk():
+    block = README.split("## Architecture")[1].split("```")[1]
+    named = set(re.findall(r"\b(\w+)\.py\b", block))
+    there = {path.stem for path in SOURCES if path.stem != "__init__"}
+    assert named == there
+
+
+def test_no_function_is_longer_than_60_lines():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_common_loads_without_keras_and_training_without_tensorflow():
+    """Pixels aside; and what JAX needs names TensorFlow inside functions at most."""
+    program = """
+import sys
+for name in ("cli", "errors", "files", "pictures", "settings"):
+    __import__(f"srgan_keras.common.{name}")
+assert "keras" not in sys.modules
+sys.modules["tensorflow"] = None
+import srgan_keras.training.loop
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

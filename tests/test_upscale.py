@@ -1,17 +1,19 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from data_prep.cli import UserError
-from data_prep.pictures import open_picture
-from srgan_keras.export import export
-from srgan_keras.models import build_generator
-from srgan_keras.upscale import TrainedModel, choose_targets, main
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import open_picture
+from srgan_keras.inference.formats import export
+from srgan_keras.inference.photos import choose_targets, find_photos
+from srgan_keras.inference.upscaler import Upscaler
+from srgan_keras.systems.srgan import build_generator
+from srgan_keras.upscale import main
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +25,6 @@ def saved_model(tmp_path_factory):
 
 def picture(height=31, width=45):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def test_tiles_leave_no_seams(saved_model):
-    signatures = tf.saved_model.load(str(saved_model)).signatures
-    whole = signatures["serving_default"](pixels=tf.constant(picture()[None]))["pixels"][0]
-    for tile in (8, 13, 256):
-        result = TrainedModel(saved_model, tile=tile)(picture())
-        assert result.shape == (124, 180, 3)
-        # A last bit of float arithmetic may differ with the size of what is convolved.
-        assert np.abs(result.astype(int) - whole.numpy().astype(int)).max() <= 1
 
 
 def test_command_on_files_and_folders(saved_model, tmp_path, capsys):
@@ -76,26 +68,71 @@ def test_names_that_would_meet():
         choose_targets([Path("a.jpg"), Path("a.jpg")], Path("out"), 4)
 
 
-def test_clear_errors(saved_model, tmp_path):
-    with pytest.raises(UserError, match="There is no generator"):
-        TrainedModel(tmp_path)
+def test_a_folder_can_take_its_own_enlargements_but_loses_no_photograph(saved_model, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(picture(5, 4)).save(photos / "a.png")
+    Image.fromarray(picture(4, 5)).save(photos / "b.png")
+    arguments = ["--model", str(saved_model), "--out", str(photos)]
+    assert main([str(photos), *arguments]) == 0
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    assert set(before) == {"a.png", "b.png", "a_x4.png", "b_x4.png"}
+    # Once more, the enlargements are among the photographs, and in the way of others.
+    with pytest.raises(UserError, match=r"a\.png would be written over .*a_x4\.png"):
+        main([str(photos), *arguments])
+    assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
+    assert main([str(photos / "a.png"), *arguments]) == 0  # The same file by itself is no input.
+    assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
+
+
+def test_a_photograph_is_not_written_over_by_another_way_to_it(saved_model, tmp_path):
+    photo, other = tmp_path / "a.png", tmp_path / "a_x4.png"
+    for path in (photo, other):
+        Image.fromarray(picture(5, 4)).save(path)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    arguments = [str(photo), str(other), "--model", str(saved_model)]
+    with pytest.raises(UserError, match="would be written over"):
+        main([*arguments, "--out", str(tmp_path / "link")])
+
+
+def test_a_folder_of_results_within_the_photographs_is_left_out(tmp_path):
+    for name in ("a.png", "out/a_x4.png", "out/deep/b_x4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [name for _, name in find_photos([tmp_path], tmp_path / "out")] == [Path("a.png")]
+    deep = tmp_path / "out" / "deep"
+    assert find_photos([deep], tmp_path / "out") == [(deep / "b_x4.png", Path("b_x4.png"))]
+
+
+def test_clear_errors(saved_model, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="There is no file"):
         main([str(tmp_path / "none.jpg"), "--model", str(saved_model)])
     with pytest.raises(UserError, match="There are no pictures"):
         main([str(tmp_path), "--model", str(saved_model)])
-    (tmp_path / "saved_model.pb").write_text("not a model")
-    with pytest.raises(UserError, match="does not load"):
-        TrainedModel(tmp_path)
+    Image.fromarray(picture(4, 4)).save(tmp_path / "a.png")
+
+    def fail(self, picture):
+        raise MemoryError
+
+    monkeypatch.setattr(Upscaler, "_enlarge", fail)
+    with pytest.raises(UserError, match=r"a\.png: Out of memory on 4x4 pixels"):
+        main([str(tmp_path / "a.png"), "--model", str(saved_model), "--out", str(tmp_path)])
 
 
 def test_knows_no_model_code(saved_model, tmp_path):
     Image.fromarray(picture(5, 5)).save(tmp_path / "a.png")
-    program = (
-        "import sys; from srgan_keras.upscale import main\n"
-        f"main(['a.png', '--model', {str(saved_model)!r}])\n"
-        "loaded = {name for name in sys.modules if name.startswith('srgan_keras')}\n"
-        "assert loaded == {'srgan_keras', 'srgan_keras.upscale'}, loaded"
-    )
+    shutil.copytree(saved_model, tmp_path / "model")
+    program = """
+import sys
+from srgan_keras.upscale import main
+main(["a.png", "--model", "model"])
+loaded = {name for name in sys.modules if name.startswith("srgan_keras.")}
+floors = {name.removeprefix("srgan_keras.").split(".")[0] for name in loaded}
+assert floors == {"common", "inference", "upscale"}, loaded
+ours = {name.rpartition(".")[2] for name in loaded if name.startswith("srgan_keras.inference.")}
+assert ours == {"interpolation", "photos", "upscaler"}, loaded
+assert "srgan_keras.common.pixels" not in loaded
+"""
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )

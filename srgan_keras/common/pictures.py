@@ -1,0 +1,217 @@
+"""Opens any picture as plain RGB, and writes PNG files.
+
+What is done with the pictures is left to the callers; Pillow's global state is left as it is.
+"""
+
+import io
+import os
+import re
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import replacing
+
+# The formats that are opened, with their suffixes. Pillow knows more, some of which start other
+# programs (EPS runs Ghostscript).
+FORMATS = {
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k"),
+    "PNG": (".png",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+# Larger pictures are refused before they are decoded. Above the largest cameras (151 megapixels)
+# and just below 178,956,970, where Pillow itself refuses.
+MAX_PIXELS = 178_000_000
+
+_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PictureError(UserError):
+    """A file that cannot be used as a picture.
+
+    Attributes:
+        path: the file.
+        reason: why, in a few words, such as "truncated" or "not an image".
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        """Keeps both as the exception's arguments, so that it survives pickling."""
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """One line: the file and the reason."""
+        return f"{self.path}: {self.reason}"
+
+
+def open_picture(path: str | os.PathLike) -> np.ndarray:
+    """Opens a picture the way a person sees it in a viewer.
+
+    EXIF orientation is applied, an embedded colour profile converted to sRGB, transparency laid
+    on white, 16-bit and float values scaled to 8 bits; of an animation the first frame is taken.
+
+    Args:
+        path: a file in one of FORMATS, whatever its suffix says.
+
+    Returns:
+        The pixels, (height, width, 3) uint8, RGB in [0, 255].
+
+    Raises:
+        PictureError: the file is missing, empty, no image, truncated, broken, or has more than
+            MAX_PIXELS pixels.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise PictureError(path, "not a file")
+        if status.st_size == 0:
+            raise PictureError(path, "empty file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # large or odd files: judged here
+            with path.open("rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width * image.height} pixels")
+                image.load()
+                return np.array(_to_rgb(_turn_upright(image)))
+    except PictureError:
+        raise
+    except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
+        raise PictureError(path, _reason(error)) from None
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Returns a picture's width and height as its header has them; None if it has no such thing."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, Image.DecompressionBombError):
+        pixels = re.search(r"\d+ pixels", text)[0]  # Pillow says more
+        return f"too large (decompression bomb): {pixels}, at most {MAX_PIXELS}"
+    if isinstance(error, MemoryError):
+        return "too large for this machine's memory"
+    if isinstance(error, EOFError) or "truncated" in text.lower():
+        return "truncated"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return f"broken ({text or type(error).__name__})"
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken EXIF is no reason to refuse the picture
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _to_8_bits(image)
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    elif image.mode not in ("L", "RGB", "CMYK"):  # the modes that profiles are made for
+        image = image.convert("RGB")
+    if profile:
+        image = _to_srgb(image, profile)
+    return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scales by the smallest white that holds all values, a common one where there is one."""
+    values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+    whites = (1, 255, 65535) if image.mode == "F" else (65535,)
+    peak = values.max()
+    white = next((white for white in whites if peak <= white), peak)
+    return Image.fromarray(np.rint(values.clip(min=0) * (255 / white)).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):  # an invalid profile, or one for other channels
+        return image
+
+
+def list_pictures(path: str | os.PathLike) -> list[Path]:
+    """Lists the files below a folder that have a picture's suffix, in a stable order.
+
+    Args:
+        path: the folder; sub-folders are searched too, except hidden and linked ones.
+
+    Returns:
+        The paths, each beginning with `path`, sorted. Hidden files are left out.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
+    found = []
+    for folder, folders, files in os.walk(path, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(folder, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return sorted(found, key=Path.as_posix)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def write_png(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Writes a PNG file, whole or not at all.
+
+    Args:
+        path: the file; its folder is made where missing.
+        array: (height, width, 3) uint8, RGB in [0, 255].
+
+    Raises:
+        ValueError: the array has another shape or dtype.
+        OSError: the file cannot be written.
+    """
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(
+            "a picture must be uint8 of shape (height, width, 3). "
+            f"Received: {array.dtype} {array.shape}"
+        )
+    png = io.BytesIO()
+    # Level 3 takes half the time of Pillow's 6 for files 3 % larger (measured on COCO crops).
+    Image.fromarray(array).save(png, format="PNG", compress_level=3)
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(png.getbuffer())

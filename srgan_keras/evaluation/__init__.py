@@ -1,0 +1,1 @@
+"""Evaluation: how good enlarged pictures are, in numbers and side by side."""

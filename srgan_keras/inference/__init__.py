@@ -1,0 +1,1 @@
+"""Inference: trained generators to enlarged pictures."""

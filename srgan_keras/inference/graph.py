@@ -1,0 +1,199 @@
+"""A generator as a graph of layers: how far it looks around, and what can be folded away.
+
+Both are known only for the layers in the tables below; a network with another one is refused.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from srgan_keras.common.errors import UserError
+from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, PixelShuffle
+
+CONVOLUTIONS = {layers.Conv2D, NarrowConv2D}
+NORMALIZATIONS = {layers.BatchNormalization, FusedBatchNormalization}
+#: Layers that make a pixel of the same pixel alone.
+POINTWISE = {
+    *NORMALIZATIONS,
+    layers.Activation,
+    layers.Add,
+    layers.Average,
+    layers.Concatenate,
+    layers.Dropout,
+    layers.Identity,
+    layers.InputLayer,
+    layers.LeakyReLU,
+    layers.Multiply,
+    layers.PReLU,
+    layers.ReLU,
+    layers.Rescaling,
+    layers.Subtract,
+}
+#: How many pixels away UpSampling2D's interpolations look.
+INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
+
+
+def reach(generator: keras.Model) -> tuple[int, int]:
+    """Reads a generator's scale, and how far around it looks, off its layers.
+
+    Args:
+        generator: functional or sequential model, LR in and SR out.
+
+    Returns:
+        (by how much it enlarges, the distance in LR pixels from which it draws).
+
+    Raises:
+        UserError: if a layer is not one of those above, or branches of different scale meet.
+    """
+    graph = _graph(generator)
+    found = {}  # id of a tensor: (its scale, how many LR pixels away it looks)
+    for layer, inputs in _steps(graph):
+        factor, distance = _effect(layer)
+        before = [found[id(x)] for x in inputs] or [(1, Fraction(0))]
+        scale, margin = before[0][0], max(margin for _, margin in before)
+        if any(other != scale for other, _ in before):
+            scales = sorted(other for other, _ in before)
+            raise UserError(
+                f"{layer.name} must join feature maps of one scale. Received: scales {scales}"
+            )
+        found[id(layer.output)] = (scale * factor, margin + Fraction(distance, scale))
+    scale, margin = found[id(graph.output)]
+    return scale, math.ceil(margin)
+
+
+def fold_batch_normalization(generator: keras.Model, precision: str = "float32") -> keras.Model:
+    """Returns the generator with its batch normalisations folded into convolutions.
+
+    At inference a batch normalisation multiplies and shifts each feature map by constants; so does
+    the convolution before it, with other weights. One that does not follow a convolution, or whose
+    convolution has an activation or another reader, stays.
+
+    Args:
+        generator: functional or sequential model.
+        precision: dtype of the new model's weights and arithmetic; its output is float32.
+
+    Raises:
+        UserError: as `reach`.
+    """
+    graph = _graph(generator)
+    steps = _steps(graph)
+    makers = {id(layer.output): layer for layer, _ in steps}
+    weights = {layer.name: layer.get_weights() for layer in graph.layers}
+    folded = {}  # name of a batch normalisation: the convolution that it goes into
+    for layer, convolution in _find_foldable(steps, makers):
+        folded[layer.name] = convolution
+        factor, shift = _affine(layer)
+        kernel, *bias = weights[convolution.name]
+        bias = bias[0] if bias else 0.0
+        weights[convolution.name] = [kernel * factor, bias * factor + shift]
+        del weights[layer.name]
+    end = makers[id(graph.output)]
+    end = folded.get(end.name, end)
+
+    def clone(layer):
+        config = {**layer.get_config(), "dtype": "float32" if layer is end else precision}
+        if layer in folded.values():
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def call(layer, *args, **kwargs):
+        return args[0] if layer.name in folded else layer(*args, **kwargs)
+
+    result = keras.models.clone_model(graph, clone_function=clone, call_function=call)
+    for name, values in weights.items():
+        if values:
+            result.get_layer(name).set_weights(values)
+    return result
+
+
+def replace_layers(model: keras.Model, kinds: Mapping[type, type]) -> keras.Model:
+    """Returns a copy of a functional model with layers of other classes in place of some.
+
+    Args:
+        model: functional model.
+        kinds: classes of layers, and those with the same settings and weights that replace them.
+    """
+
+    def clone(layer):
+        return kinds.get(type(layer), type(layer)).from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _graph(generator: keras.Model) -> keras.Model:
+    """The same layers as a functional model."""
+    ends = [getattr(generator, name, None) or [] for name in ("inputs", "outputs")]
+    if [len(tensors) for tensors in ends] != [1, 1]:
+        raise UserError(
+            "a generator must be a functional or sequential model with one input and one output. "
+            f"Received: {generator.name} ({type(generator).__name__})"
+        )
+    return keras.Model(ends[0][0], ends[1][0], name=generator.name)
+
+
+def _steps(graph: keras.Model) -> list[tuple[Any, list]]:
+    """Lists each layer with the tensors that it reads, in the order in which they run."""
+    steps = [(layer, keras.tree.flatten(layer.input)) for layer in graph.operations]
+    made = {id(layer.output) for layer, _ in steps}
+    for layer, _ in steps:
+        _effect(layer)
+    for x in [graph.output, *(x for _, inputs in steps for x in inputs)]:
+        if id(x) not in made:  # Keras tells of a layer's first use alone.
+            again = x._keras_history.operation
+            raise UserError(
+                "a generator must use each of its layers once. "
+                f"Received: {again.name} ({type(again).__name__}), used again"
+            )
+    return steps
+
+
+def _effect(layer: Any) -> tuple[int, int]:
+    """Returns by how much a layer enlarges, and how many pixels of its input away it looks."""
+    kind = type(layer)
+    if kind in POINTWISE and getattr(layer, "axis", -1) in (-1, 3):
+        return 1, 0
+    if kind in CONVOLUTIONS and layer.padding == "same" and set(layer.strides) == {1}:
+        sides = zip(layer.kernel_size, layer.dilation_rate, strict=True)
+        return 1, max(-(-dilation * (size - 1) // 2) for size, dilation in sides)
+    if kind is layers.UpSampling2D and len(set(layer.size)) == 1:
+        return layer.size[0], INTERPOLATIONS[layer.interpolation]
+    if kind is PixelShuffle:
+        return layer.scale, 0
+    config = layer.get_config() if isinstance(layer, keras.layers.Layer) else {}
+    names = ("padding", "strides", "size", "axis")
+    settings = "".join(f", {name} {config[name]}" for name in names if name in config)
+    raise UserError(
+        "a generator must consist of layers that srgan_keras.inference.graph knows: convolutions "
+        "with padding same and stride 1, upsampling, and what acts on each pixel by itself. "
+        f"Received: {layer.name} ({kind.__name__}{settings})"
+    )
+
+
+def _find_foldable(steps: list, makers: dict) -> list[tuple[Any, Any]]:
+    """Lists the batch normalisations that fold, each with the convolution before it."""
+    readers = Counter(id(x) for _, inputs in steps for x in inputs)
+    pairs = [(x, makers[id(inputs[0])]) for x, inputs in steps if type(x) in NORMALIZATIONS]
+    return [
+        (layer, before)
+        for layer, before in pairs
+        if type(before) in CONVOLUTIONS
+        and before.activation is keras.activations.linear
+        and readers[id(before.output)] == 1
+    ]
+
+
+def _affine(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a batch normalisation at inference multiplies by, and what it then adds."""
+    mean, variance = map(ops.convert_to_numpy, (layer.moving_mean, layer.moving_variance))
+    factor = (ops.convert_to_numpy(layer.gamma) if layer.scale else 1.0) / np.sqrt(
+        variance + layer.epsilon
+    )
+    return factor, (ops.convert_to_numpy(layer.beta) if layer.center else 0.0) - mean * factor

@@ -1,0 +1,118 @@
+"""Trained generators from their .keras files: those that ship with the package, and a run's own.
+
+What the shipped ones were trained on, their scores and their limits stand in weights/README.md.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from srgan_keras.common.errors import UserError
+from srgan_keras.inference.graph import reach
+from srgan_keras.run import GENERATOR, SETTINGS
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+#: Name -> SHA-256 checksum of its file.
+PRETRAINED = {
+    "srresnet": "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93",
+    "srgan": "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6",
+}
+
+
+def load_pretrained(name: str = "srgan", blend: float | None = None) -> keras.Model:
+    """Loads a generator that ships with the package.
+
+    Args:
+        name: `"srgan"`, which makes detail up, or `"srresnet"`, which leaves out what it cannot
+            know.
+        blend: None, or for `"srgan"` a float from 0 to 1: how much of it is mixed with 1 - blend of
+            `"srresnet"`, weight by weight (Wang et al. 2018, ESRGAN, section 3.4).
+
+    Returns:
+        functional `keras.Model` as from `build_generator`. It enlarges by 4, and takes and gives
+        pictures in [-1, 1].
+
+    Raises:
+        UserError: if there is no such generator, blend is out of range or not for `"srgan"`, or the
+            file is not the one that was shipped.
+    """
+    if name not in PRETRAINED:
+        raise UserError(f"There is no generator {name!r}. Names: {', '.join(PRETRAINED)}.")
+    if blend is not None and (name != "srgan" or not 0 <= blend <= 1):
+        raise UserError(
+            f"`blend` mixes srresnet (0) with srgan (1). Received: blend={blend} for {name}"
+        )
+    file = WEIGHTS / f"{name}_x4.keras"
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != PRETRAINED[name]:
+        raise UserError(f"{file} is missing or damaged. Install srgan-keras again.")
+    generator = keras.models.load_model(file, compile=False)
+    if blend is not None:
+        plain = load_pretrained("srresnet").get_weights()
+        pairs = zip(plain, generator.get_weights(), strict=True)
+        generator.set_weights([(1 - blend) * a + blend * b for a, b in pairs])
+    return generator
+
+
+def load_generator(source: str | os.PathLike = "srgan", blend: float | None = None) -> keras.Model:
+    """Loads a trained generator.
+
+    Args:
+        source: `"srgan"` or `"srresnet"`, which ship with the package; or the path of a run folder,
+            or of a generator's .keras file.
+        blend: as for `load_pretrained`; None with a path.
+
+    Returns:
+        `keras.Model` from `(batch, h, w, 3)` to `(batch, scale * h, scale * w, 3)`, both float32 in
+        [-1, 1]. It computes in float32, and all of it can be trained.
+
+    Raises:
+        UserError: if there is no such generator, it does not load, or another network is in it.
+    """
+    if str(source) in PRETRAINED or blend is not None:
+        return load_pretrained(str(source), blend)
+    source = Path(source)
+    file = source if source.suffix == ".keras" else source / GENERATOR
+    if not file.is_file():
+        raise UserError(
+            f"There is no generator {file}. Give a run of srgan_keras.train, a .keras file, or one "
+            f"of {', '.join(PRETRAINED)}."
+        )
+    try:
+        generator = keras.models.load_model(file, compile=False)
+        shapes = generator.input_shape[1:], generator.output_shape[1:]
+        generator.trainable = True  # an averaged generator is saved as it was, not to be trained
+        for layer in generator.layers:  # whatever precision it was trained in
+            layer.dtype_policy = "float32"
+    except Exception as error:  # Keras passes on whatever a broken archive makes others raise.
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{file} does not load ({reason}).") from error
+    if shapes != ((None, None, 3), (None, None, 3)):
+        raise UserError(f"{file} is not a generator: it does not turn pictures into pictures.")
+    try:
+        reach(generator)
+    except UserError as error:
+        raise UserError(f"{file} cannot be used: {error}") from error
+    rescales = any(isinstance(layer, keras.layers.Rescaling) for layer in generator.layers)
+    if stored_setting(file.parent, "lr_range") == "0..1" and not rescales:
+        raise UserError(
+            f"The run {file.parent} was made by version 0.1 with lr_range 0..1, which its "
+            "generator does not hold. Give its folder saved_model, or export it with that version."
+        )
+    return generator
+
+
+def stored_setting(run: str | os.PathLike, name: str) -> Any:
+    """Returns a setting of a run as its file has it, of whatever version; None if it is not there.
+
+    Args:
+        run: path of the run folder.
+        name: of a setting of its recipe.
+    """
+    try:
+        return json.loads(Path(run, SETTINGS).read_text(encoding="utf-8"))["recipe"].get(name)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None

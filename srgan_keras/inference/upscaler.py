@@ -1,0 +1,139 @@
+"""A trained generator that enlarges pictures of any size.
+
+A SavedModel says itself how it scales: for one, no model code is loaded.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from srgan_keras.common.errors import UserError
+from srgan_keras.inference.interpolation import FILTERS, Interpolation
+
+
+class Upscaler:
+    """A trained generator that enlarges pictures.
+
+    A large picture goes through in tiles. Each tile is cut out with as much around it as its result
+    depends on, so the whole has no seams and is what the model makes of it in one piece.
+
+    Args:
+        source: folder that `inference.formats.export` wrote, a run folder, or whatever
+            `load_generator` takes. Of a run folder its SavedModel is taken, unless there is none or
+            its generator is newer.
+        blend: as for `load_generator`.
+        tile: int, longest side of a tile in LR pixels, its surroundings not counted.
+
+    Attributes:
+        scale: int, by how much it enlarges.
+
+    Raises:
+        UserError: if there is no such generator.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike = "srgan",
+        blend: float | None = None,
+        *,
+        tile: int = 256,
+    ) -> None:
+        folder = _find_saved_model(Path(source)) if blend is None else None
+        model = _load_saved_model(folder) if folder else _serve(source, blend)
+        self.scale, self.margin, self.tile = int(model.scale), int(model.margin), tile
+        self._model = model  # owns the variables that its function reads
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """Enlarges `(h, w, 3)` uint8 into `(scale * h, scale * w, 3)` uint8.
+
+        Raises:
+            UserError: if memory does not suffice.
+        """
+        try:
+            return self._enlarge(picture)
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            height, width, _ = picture.shape
+            raise UserError(
+                f"Out of memory on {width}x{height} pixels. Set a `tile` smaller than {self.tile}."
+            ) from error
+
+    def _enlarge(self, picture):
+        height, width, _ = picture.shape
+        scale, margin, tile = self.scale, self.margin, self.tile
+        result = np.empty((scale * height, scale * width, 3), np.uint8)
+        for top in range(0, height, tile):
+            for left in range(0, width, tile):
+                bottom, right = min(top + tile, height), min(left + tile, width)
+                outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
+                piece = picture[outer_top : bottom + margin, outer_left : right + margin]
+                sr = self._model.serve(tf.constant(piece[None]))["pixels"][0].numpy()
+                y, x = scale * (top - outer_top), scale * (left - outer_left)
+                result[scale * top : scale * bottom, scale * left : scale * right] = sr[
+                    y : y + scale * (bottom - top), x : x + scale * (right - left)
+                ]
+        return result
+
+
+def load_method(
+    name: str | os.PathLike, scale: int, tile: int = 256
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads a method of enlarging, trained or not.
+
+    Args:
+        name: a name in `interpolation.FILTERS`, or what `Upscaler` takes.
+        scale: int, what an interpolation enlarges by.
+        tile: as for `Upscaler`.
+
+    Returns:
+        a function from `(h, w, 3)` uint8 to `(scale * h, scale * w, 3)` uint8.
+
+    Raises:
+        UserError: if there is no such method, or it has another scale.
+    """
+    if name in FILTERS:
+        return Interpolation(name, scale)
+    if not Path(name).exists():
+        from srgan_keras.inference.pretrained import PRETRAINED
+
+        if name not in PRETRAINED:
+            names = ", ".join((*FILTERS, *PRETRAINED))
+            raise UserError(f"`model` {name} is not a file or folder, nor one of {names}.")
+    method = Upscaler(name, tile=tile)
+    if method.scale != scale:
+        raise UserError(f"`model` {name} enlarges {method.scale} times; `scale` is {scale}.")
+    return method
+
+
+def _find_saved_model(path: Path) -> Path | None:
+    if (path / "saved_model.pb").is_file():
+        return path
+    from srgan_keras.run import GENERATOR, SAVED_MODEL
+
+    exported, generator = path / SAVED_MODEL / "saved_model.pb", path / GENERATOR
+    if not exported.is_file():
+        return None
+    stale = generator.is_file() and generator.stat().st_mtime > exported.stat().st_mtime
+    return None if stale else exported.parent
+
+
+def _load_saved_model(folder: Path) -> Any:
+    try:
+        model = tf.saved_model.load(str(folder))
+    except Exception as error:  # Whatever a damaged file makes TensorFlow raise.
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder} does not load ({reason}).") from error
+    if not all(hasattr(model, name) for name in ("scale", "margin", "serve")):
+        raise UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
+    return model
+
+
+def _serve(source: str | os.PathLike, blend: float | None) -> Any:
+    # Here, because a SavedModel needs neither of them.
+    from srgan_keras.inference.formats import serving_module
+    from srgan_keras.inference.pretrained import load_generator
+
+    return serving_module(load_generator(source, blend))

@@ -1,0 +1,290 @@
+"""What a training run leaves in its folder while it trains: logs, curves, pictures, checkpoints."""
+
+import contextlib
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from srgan_keras.common import pixels
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import replacing
+from srgan_keras.common.pictures import write_png
+from srgan_keras.recipe import Recipe
+from srgan_keras.run import (
+    BEST_GENERATOR,
+    CHECKPOINTS,
+    CURVES,
+    DISCRIMINATOR,
+    GENERATOR,
+    SAMPLES,
+    TENSORBOARD,
+    read_log,
+    save_checkpoint,
+)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the whole state of training, and the generator on its own.
+
+    `checkpoints/latest.weights.h5` holds both networks and both optimizers, the step among them;
+    `generator.keras` is the generator, `best_generator.keras` the one with the lowest content loss
+    in validation so far. That is the distance that training minimises, in VGG19's features for a
+    GAN; PSNR would choose the blurriest. A file is replaced only when its successor is complete,
+    and never by networks whose loss is no longer a number.
+
+    Args:
+        run: path of the run folder.
+        minutes: float, save at the first step after so many minutes, and at the end.
+
+    Raises:
+        UserError: (from `fit`) if the loss is not finite at the end of an epoch or when it saves,
+            or if the disk is full.
+    """
+
+    def __init__(self, run: Path, minutes: float = 10.0) -> None:
+        super().__init__()
+        self.run = Path(run)
+        self.seconds = 60 * minutes
+
+    def on_train_begin(self, logs=None):
+        self.saved_at = time.monotonic()
+        past = (validation_loss(row) for row in read_log(self.run))
+        self.best = min(past, default=math.inf)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self.saved_at >= self.seconds:
+            self.save(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.check(logs)
+        loss = validation_loss(logs)
+        if loss < self.best:
+            self.best = loss
+            with replacing(self.run / BEST_GENERATOR) as path:
+                self.model.averaged_generator.save(path)
+
+    def on_train_end(self, logs=None):
+        self.save(logs)
+        if self.model.discriminator is not None:
+            with replacing(self.run / DISCRIMINATOR) as path:
+                self.model.discriminator.save(path)
+
+    def check(self, logs: dict | None) -> None:
+        """Stops training if the loss is not a number any more."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            raise UserError(
+                f"The loss is {loss}: training has diverged. Start again with a smaller "
+                f"`learning_rate`; what {self.run} holds is from before."
+            )
+
+    def check_disk(self) -> None:
+        """Raises an error if the disk is too full, on which HDF5 would crash the interpreter."""
+        model = self.model  # Its non-trainable variables include the discriminator's optimizer's.
+        variables = model.trainable_variables + model.non_trainable_variables
+        variables += model.optimizer.variables
+        need = 1.2 * 4 * sum(math.prod(variable.shape) for variable in variables) + 1e6
+        free = shutil.disk_usage(self.run).free
+        if free < need:
+            raise UserError(
+                f"The disk of {self.run} has {free / 1e6:.0f} MB free and a checkpoint needs "
+                f"{need / 1e6:.0f} MB. Make room, then go on with `resume` {self.run}."
+            )
+
+    def save(self, logs: dict | None) -> None:
+        """Saves now."""
+        self.check(logs)
+        self.check_disk()
+        save_checkpoint(self.run, self.model)
+        with replacing(self.run / GENERATOR) as path:
+            self.model.averaged_generator.save(path)
+        self.saved_at = time.monotonic()
+
+
+class KeepNetworks(keras.callbacks.Callback):
+    """Keeps a copy of both networks every so many epochs, as `checkpoints/epoch-0500-*.keras`.
+
+    Args:
+        run: path of the run folder.
+        every: int, epochs from one copy to the next.
+    """
+
+    def __init__(self, run: Path, every: int) -> None:
+        super().__init__()
+        self.folder, self.every = Path(run) / CHECKPOINTS, every
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        networks = {GENERATOR: self.model.averaged_generator}
+        if self.model.discriminator is not None:
+            networks[DISCRIMINATOR] = self.model.discriminator
+        for name, network in networks.items():
+            with replacing(self.folder / f"epoch-{epoch + 1:04d}-{name}") as path:
+                network.save(path)
+
+
+class SamplePictures(keras.callbacks.Callback):
+    """Writes LR, SR and HR side by side, pixel by pixel, one pair a row.
+
+    LR is enlarged by repeating its pixels. The first picture, `samples/epoch-0000.png`, is what
+    the untrained generator makes.
+
+    Args:
+        run: path of the run folder.
+        pairs: `(lr, hr)` as `data.sample_pairs` gives them.
+        recipe: `Recipe`.
+    """
+
+    def __init__(self, run: Path, pairs: tuple, recipe: Recipe) -> None:
+        super().__init__()
+        self.folder = Path(run) / SAMPLES
+        self.lr, self.hr = pairs
+        self.recipe = recipe
+
+    def on_train_begin(self, logs=None):
+        if not self.folder.exists():
+            self.write(0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        last = epoch + 1 == self.params["epochs"]
+        first = epoch == 0 and self.recipe.sample_first
+        if first or last or (epoch + 1) % self.recipe.sample_every == 0:
+            self.write(epoch + 1)
+
+    def write(self, epoch: int) -> None:
+        """Writes the picture of this epoch."""
+        scale = self.recipe.pairs.scale
+        rows = []
+        for lr, hr in zip(self.lr, self.hr, strict=True):
+            sr = self.model.averaged_generator(lr[None], training=False)[0]
+            blocks = np.asarray(pixels.to_8bit(lr)).repeat(scale, 0).repeat(scale, 1)
+            rows.append(np.hstack([blocks, pixels.to_8bit(sr), pixels.to_8bit(hr)]))
+        write_png(self.folder / f"epoch-{epoch:04d}.png", np.vstack(rows))
+
+
+class LossCurves(keras.callbacks.Callback):
+    """Draws the columns of `log.csv` over the epochs into `losses.png`, at every epoch's end.
+
+    Args:
+        run: path of the run folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = Path(run)
+
+    def on_epoch_end(self, epoch, logs=None):
+        rows = read_log(self.run)
+        panels = {"content loss": ["content_loss", "val_content_loss"]}
+        if self.model.discriminator is not None:
+            panels |= {
+                "adversarial and discriminator loss": ["adversarial_loss", "discriminator_loss"],
+                "discriminator's output": ["d_hr", "d_sr"],
+            }
+        panels["PSNR, dB"] = ["psnr", "val_psnr"]
+        figure = Figure(figsize=(10, 7), layout="constrained")
+        grid = figure.subplots(len(panels) // 2, 2)
+        for axes, (title, columns) in zip(grid.flat, panels.items(), strict=True):
+            for column in columns:
+                points = [
+                    (int(row["epoch"]) + 1, float(row[column]))
+                    for row in rows
+                    if row.get(column, "NA") != "NA"
+                ]
+                if points:
+                    axes.plot(*zip(*points, strict=True), ".-", label=column)
+            axes.set(title=title, xlabel="epoch")
+            axes.legend()
+        with replacing(self.run / CURVES) as path:
+            figure.savefig(path)
+
+
+def validation_loss(logs: dict) -> float:
+    """Returns the content loss of a row of logs; infinity if that epoch was not validated."""
+    loss = (logs or {}).get("val_content_loss", "NA")
+    return math.inf if loss == "NA" else float(loss)
+
+
+class TensorBoardLogs(keras.callbacks.Callback):
+    """Writes every log as a TensorBoard scalar, one point an epoch.
+
+    Keras' own callback needs the tensorboard package merely to write; this one needs TensorFlow.
+
+    Args:
+        run: path of the run folder; the event files go into `tensorboard/`.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.folder = str(Path(run) / TENSORBOARD)
+
+    def on_train_begin(self, logs=None):
+        import tensorflow as tf
+
+        self.writer = tf.summary.create_file_writer(self.folder)
+
+    def on_epoch_end(self, epoch, logs=None):
+        import tensorflow as tf
+
+        metadata = tf.compat.v1.SummaryMetadata()
+        metadata.plugin_data.plugin_name = "scalars"
+        with self.writer.as_default(step=epoch + 1):
+            for name, value in logs.items():
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
+        self.writer.flush()
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
+
+class Stopped(Exception):
+    """Training was told to stop."""
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the current step at Ctrl-C, SIGTERM or when the terminal closes.
+
+    A second signal ends it at once.
+
+    Raises:
+        Stopped: (from `fit`) after that step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = False
+        self.previous = {}
+
+    def on_train_begin(self, logs=None):
+        # Python lets only the main thread handle signals.
+        if threading.current_thread() is threading.main_thread():
+            names = {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal))  # Windows has no SIGHUP.
+            numbers = [getattr(signal, name) for name in names]
+            self.previous = {number: signal.signal(number, self.stop) for number in numbers}
+
+    def on_train_end(self, logs=None):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def stop(self, number: int, frame: object) -> None:
+        """The signal handler."""
+        if self.told:
+            raise KeyboardInterrupt
+        self.told = True
+        with contextlib.suppress(OSError):  # Whoever read the output may be gone.
+            os.write(2, b"\nStopping after this step. Ctrl-C again stops without a checkpoint.\n")
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.told:
+            raise Stopped
+
+    on_test_batch_end = on_train_batch_end

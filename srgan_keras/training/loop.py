@@ -1,0 +1,387 @@
+"""The loop around the training step: a recipe and a folder of crops in, a run folder out."""
+
+import contextlib
+import os
+import shlex
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from srgan_keras import run as run_folder
+from srgan_keras.common import cli
+from srgan_keras.common.errors import UserError
+from srgan_keras.data import batches
+from srgan_keras.data.crops import Crops, first_unreadable, list_crops
+from srgan_keras.inference.pretrained import PRETRAINED, load_generator
+from srgan_keras.parts.content import VGGWeightsError
+from srgan_keras.recipe import Recipe
+from srgan_keras.training import callbacks
+from srgan_keras.training.devices import (
+    choose_strategy,
+    describe_devices,
+    is_out_of_memory,
+    on_jax,
+    peak_memory,
+    use_xla,
+    warn_of_slow_bfloat16,
+)
+from srgan_keras.training.gan import SRGAN, TutorialSRGAN
+from srgan_keras.training.memory import fit_into_memory
+
+STEPS = {"joint": SRGAN, "tutorial": TutorialSRGAN}
+SAMPLES_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains on.
+
+    Attributes:
+        crops: for training.
+        held_out: for validation; may be empty.
+        samples: to look at.
+    """
+
+    crops: Crops
+    held_out: Crops
+    samples: Crops
+
+
+def train(
+    recipe: Recipe,
+    data_folder: str | os.PathLike,
+    run: str | os.PathLike,
+    *,
+    resume: bool = False,
+    init_generator: str | None = None,
+    strategy: str = "auto",
+    vgg_weights: str | None = "imagenet",
+    checkpoint_minutes: float = 10.0,
+    steps_per_execution: int = 1,
+    check_memory: bool = True,
+) -> bool:
+    """Trains a recipe on a folder of crops and leaves everything in a run folder.
+
+    Args:
+        recipe: `Recipe`.
+        data_folder: as for `data.crops.list_crops`. With splits `train` and `test`, as `data_prep`
+            writes them, `test` is held out for validation and sample pictures.
+        run: run folder; new or empty unless `resume`.
+        resume: go on from the checkpoint in `run`.
+        init_generator: the generator to start from, as `load_generator` takes it; None starts from
+            random weights.
+        strategy: a name that `choose_strategy` knows.
+        vgg_weights: as `VGGLoss` takes them.
+        checkpoint_minutes: minutes between two checkpoints.
+        steps_per_execution: int, steps between two looks at the clock and at signals. More than 1
+            keeps a fast GPU from waiting for Python.
+        check_memory: refuse to start on a device that has less memory than training needs.
+
+    Returns:
+        bool: whether training came to its end (it did not if a signal stopped it).
+
+    Raises:
+        UserError: if data, run folder, devices or memory do not allow it.
+        VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
+    """
+    run = Path(run)
+    data = load_data(data_folder, recipe)
+    if not resume:
+        run_folder.check_new(run)
+    devices = choose_strategy(strategy)
+    batch = divide_batch(recipe, devices.num_replicas_in_sync)
+    with devices.scope():
+        content_loss = recipe.content.build(vgg_weights)
+        gan = build_gan(recipe, content_loss, use_xla(), steps_per_execution)
+    steps_per_epoch = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
+    print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
+    fit_into_memory(gan, content_loss, recipe, batch, check_memory)
+    start(gan, recipe, run, steps_per_epoch, resume, init_generator)
+    check_executions(steps_per_epoch, gan.step, steps_per_execution)
+    # VGGLoss knows what came of the environment variable.
+    vgg_weights = getattr(content_loss, "weights", vgg_weights)
+    sources = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
+    facts = {name: path and absolute(path) for name, path in sources.items()}
+    run_folder.write_settings(run, recipe, {**facts, "devices": describe_devices(devices)}, resume)
+    reports = make_reports(run, recipe, data, checkpoint_minutes)
+    started = time.monotonic()
+    finished = fit(gan, data, recipe, steps_per_epoch, reports)
+    print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
+    if finished:
+        export_saved_model(gan, run)
+    return finished
+
+
+def without_vgg_if_offline(recipe: Recipe) -> Recipe:
+    """Returns the recipe, with pixel MSE as content loss if VGG19's weights cannot be had."""
+    try:
+        recipe.content.build()
+    except VGGWeightsError as error:
+        print(cli.with_flags(str(error)))
+        print("The demonstration goes on with pixel MSE as its content loss.")
+        return recipe.with_settings(content_loss="mse")
+    return recipe
+
+
+def load_data(folder: str | os.PathLike, recipe: Recipe) -> Data:
+    """Lists the crops of a run, and looks whether those that are shown can be read."""
+    crops, held_out = (list_crops(folder, recipe.pairs.crop_size, s) for s in ("train", "test"))
+    samples = (held_out or crops)[:SAMPLES_SHOWN]
+    if broken := first_unreadable(samples):
+        raise UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.")
+    return Data(crops, held_out, samples)
+
+
+def divide_batch(recipe: Recipe, devices: int) -> int:
+    """Returns the crops of a batch on each device.
+
+    Raises:
+        UserError: if the batch does not divide between them.
+    """
+    if recipe.batch_size % devices:
+        raise UserError(
+            f"A batch of {recipe.batch_size} does not divide between {devices} devices. Set "
+            f"`batch_size` to a multiple of {devices}, or `strategy` to default."
+        )
+    return recipe.batch_size // devices
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers built inside compute in this precision; their weights are float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_gan(
+    recipe: Recipe, content_loss: Any, jit_compile: bool = False, steps_per_execution: int = 1
+) -> SRGAN:
+    """Builds the recipe's networks and compiles them into an `SRGAN`.
+
+    Args:
+        recipe: `Recipe`.
+        content_loss: a Keras loss, from the recipe's content loss part.
+        jit_compile: whether XLA compiles the training step.
+        steps_per_execution: int, steps that TensorFlow takes between two callbacks.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    with dtype_policy(recipe.precision):
+        generator = recipe.generator.build(recipe.pairs.scale)
+        discriminator = recipe.discriminator and recipe.discriminator.build(recipe.pairs.crop_size)
+        gan = STEPS[recipe.step](
+            generator,
+            discriminator,
+            ema_momentum=recipe.ema_momentum,
+            batch_statistics=recipe.batch_statistics,
+            seed=recipe.seed,
+        )
+    losses, weights = [content_loss], [recipe.content.weight]
+    if recipe.adversarial:
+        losses, weights = [*losses, recipe.adversarial], [*weights, recipe.adversarial.weight]
+    gan.compile(
+        optimizer=recipe.optimizer.build(),
+        discriminator_optimizer=recipe.optimizer.build(),
+        loss=losses,
+        loss_weights=weights,
+        jit_compile=jit_compile,
+        steps_per_execution=steps_per_execution,
+    )
+    return gan
+
+
+def print_plan(recipe: Recipe, gan: SRGAN, data: Data, steps_per_epoch: int, devices: str) -> None:
+    """Prints what is going to be trained, on what, and with what."""
+    settings = "  ".join(f"{name}={value}" for name, value in recipe.every_setting().items())
+    print(f"{recipe.describe_parts()}:")
+    print(textwrap.indent(textwrap.fill(settings, 96, break_on_hyphens=False), "  "))
+    print(f"Devices: {devices}")
+    print(
+        f"Parameters: generator {gan.generator.count_params():,}"
+        + (f", discriminator {gan.discriminator.count_params():,}" if gan.discriminator else "")
+    )
+    print(
+        f"Data: {len(data.crops)} crops for training, {len(data.held_out)} held out for "
+        f"validation; {steps_per_epoch} steps an epoch, {recipe.epochs * steps_per_epoch:,} in all"
+    )
+    if recipe.precision == "mixed_bfloat16":
+        warn_of_slow_bfloat16(f"precision {recipe.precision}")
+
+
+def start(
+    gan: SRGAN,
+    recipe: Recipe,
+    run: Path,
+    steps_per_epoch: int,
+    resume: bool,
+    init_generator: str | None,
+) -> None:
+    """Gives the networks the weights that training starts from, and says which."""
+    if resume:
+        run_folder.load_checkpoint(run, gan)
+        run_folder.rewind_log(run, gan.step // steps_per_epoch)
+        print(f"Run folder: {run}, from step {gan.step}", flush=True)
+        if gan.step >= recipe.epochs * steps_per_epoch:
+            print(f"Training is complete; `epochs` above {recipe.epochs} goes on.")
+        return
+    if init_generator:
+        load_generator_weights(gan, init_generator, recipe)
+    elif gan.discriminator:
+        print(
+            "Generator: starts from random weights. Its colours come right sooner if it starts "
+            "from one that has learned pixels (init_generator), such as srresnet."
+        )
+    print(f"Run folder: {run}", flush=True)
+
+
+def check_executions(steps_per_epoch: int, step: int, steps_per_execution: int) -> None:
+    """Raises a UserError if the steps of an epoch do not divide into executions."""
+    if (steps_per_epoch - step % steps_per_epoch) % steps_per_execution:
+        raise UserError(
+            f"The {steps_per_epoch} steps of an epoch, or what is left of one, do not divide into "
+            f"executions of {steps_per_execution}. Set another `steps_per_execution`."
+        )
+
+
+def make_reports(run: Path, recipe: Recipe, data: Data, minutes: float) -> list:
+    """The callbacks that write into the run folder."""
+    pairs = batches.sample_pairs(data.samples, recipe.pairs)
+    return [
+        callbacks.Checkpoint(run, minutes),  # First: what fails later costs nothing.
+        keras.callbacks.CSVLogger(run / run_folder.LOG, append=True),
+        *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
+        callbacks.LossCurves(run),
+        callbacks.SamplePictures(run, pairs, recipe),
+        *([callbacks.KeepNetworks(run, recipe.save_every)] if recipe.save_every else []),
+        callbacks.StopOnSignal(),
+    ]
+
+
+def load_generator_weights(gan: SRGAN, source: str, recipe: Recipe) -> None:
+    """Gives a GAN's generator the weights of a trained one.
+
+    Args:
+        gan: `SRGAN` of the recipe.
+        source: as `load_generator` takes it.
+        recipe: `Recipe` of the run that starts.
+
+    Raises:
+        UserError: if there is no such generator, or it is another network.
+    """
+    trained = load_generator(source)
+    if describe_network(trained) != describe_network(gan.generator):
+        raise UserError(
+            f"The generator of {source} does not fit this recipe. Give what it was trained with"
+            f"{describe_difference(Path(source), recipe)}."
+        )
+    for generator in (gan.generator, gan.averaged_generator):
+        generator.set_weights(trained.get_weights())
+    print(f"Generator: starts from {source}")
+
+
+def describe_network(model: keras.Model) -> list[tuple]:
+    """What each layer is, and the shapes of its weights."""
+    return [
+        (type(layer), [tuple(weight.shape) for weight in layer.weights]) for layer in model.layers
+    ]
+
+
+def describe_difference(source: Path, recipe: Recipe) -> str:
+    """The settings in which a run's generator differs from a recipe's, as far as its run tells."""
+    try:
+        run = source.parent if source.suffix == ".keras" else source
+        other = run_folder.read_settings(run)["recipe"]
+    except UserError:
+        return ""
+    theirs = {**other.generator.settings(), "scale": other.pairs.scale}
+    ours = recipe.every_setting()
+    return ": " + " ".join(f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v)
+
+
+def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: list) -> bool:
+    """Trains from the step that `gan` is at to the recipe's last.
+
+    A run that was stopped in the middle of an epoch first ends that epoch. The held-out pictures
+    validate as often as sample pictures are made.
+
+    Returns:
+        bool: whether it got there; not if it was told to stop.
+
+    Raises:
+        UserError: if memory runs out, or a crop cannot be read.
+    """
+    pairs, size = recipe.pairs, recipe.batch_size
+    validation = {}
+    if data.held_out:
+        held_out = batches.validation_batches(data.held_out, pairs, max(1, size // gan.parts))
+        validation = {"validation_data": held_out, "validation_freq": recipe.sample_every}
+    try:
+        while gan.step < recipe.epochs * steps_per_epoch:
+            epoch, done = divmod(gan.step, steps_per_epoch)
+            gan.fit(
+                batches.training_batches(
+                    data.crops, pairs, size * gan.BATCHES, recipe.seed, first_batch=gan.step
+                ),
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else recipe.epochs,
+                steps_per_epoch=steps_per_epoch - done,
+                shuffle=False,
+                callbacks=reports,
+                verbose=1 if sys.stdout.isatty() else 2,
+                **validation,
+            )
+    except callbacks.Stopped:
+        end_reports(reports)
+        return False
+    except OSError:  # A report could not be written.
+        end_reports(reports)
+        raise
+    except Exception as error:
+        explain(error, data, recipe, reports)
+        raise
+    return True
+
+
+def explain(error: Exception, data: Data, recipe: Recipe, reports: list) -> None:
+    """Raises a UserError if training failed for want of memory or because of a broken crop."""
+    if is_out_of_memory(error):
+        raise UserError(
+            f"Out of memory at a batch of {recipe.batch_size}. Set a smaller `micro_batch` or "
+            "`crop_size`."
+        ) from error
+    crops = (data.crops, data.held_out)
+    broken = next(filter(None, (batches.broken_crop(error, some) for some in crops)), None)
+    if broken:
+        end_reports(reports)
+        raise UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.") from error
+
+
+def end_reports(reports: list) -> None:
+    """Saves the checkpoint and closes the logs, as `fit` does when nothing stops it."""
+    for report in reports:
+        report.on_train_end()
+
+
+def export_saved_model(gan: SRGAN, run: Path) -> None:
+    """Writes the SavedModel; on JAX says how to have it."""
+    if on_jax():
+        print("The SavedModel needs TensorFlow. Where you have it:")
+        print(f"  KERAS_BACKEND=tensorflow python -m srgan_keras.export {shlex.quote(str(run))}")
+        return
+    from srgan_keras.inference.formats import export
+
+    export(gan.averaged_generator, run / run_folder.SAVED_MODEL)
+
+
+def absolute(path: str) -> str:
+    """Returns a path as a string that holds in any folder; leaves names as they are."""
+    return path if path in ("imagenet", *PRETRAINED) else os.path.abspath(path)

@@ -1,0 +1,145 @@
+"""How much memory training needs, counted from the networks before it starts, and the parts in
+which a batch fits into it.
+"""
+
+import math
+from typing import Any
+
+import keras
+
+from srgan_keras.common.errors import UserError
+from srgan_keras.recipe import Recipe
+from srgan_keras.training.devices import device_memory, gigabytes
+from srgan_keras.training.gan import SRGAN
+
+BYTES = 4  # float32
+# TensorFlow itself, loaded and with a traced training step.
+FRAMEWORK_BYTES = 0.9e9
+
+
+def training_memory(
+    gan: SRGAN, content_loss: Any, crop_size: int, crops: int
+) -> tuple[float, float]:
+    """Estimates what training holds in a device's memory at its peak.
+
+    That is: weights, gradients and Adam's two moments of both networks; two more copies of the
+    largest variable, for copies in other layouts and for saving it; one more gradient of the larger
+    network where gradients are summed over parts of a batch; VGG19's weights; and each layer's
+    output twice, for its gradient or a copy in another layout is there at the same time. In mixed
+    precision weights have a copy of half the size; outputs take no less, since a CPU keeps copies
+    of them in float32.
+    With `FRAMEWORK_BYTES` on top this was within 13 % of the peaks of five runs on a CPU, from
+    1.4 GB (recipe demo) to 10.5 GB (tutorial-fast, batch 1).
+
+    Args:
+        gan: `SRGAN`.
+        content_loss: its content loss, `VGGLoss` or Keras' own.
+        crop_size: side of HR, in pixels.
+        crops: that go through the networks at a time, on that device.
+
+    Returns:
+        (bytes for weights and their updates, bytes for layers' outputs).
+
+    Raises:
+        ValueError: if a network has a layer whose outputs cannot be counted.
+    """
+    generator, discriminator = gan.generator, gan.discriminator
+    sizes = [model.count_params() for model in (generator, discriminator) if model]
+    largest = max(math.prod(variable.shape) for variable in gan.trainable_variables)
+    vgg = content_loss.vgg() if hasattr(content_loss, "vgg") else None
+    weights = 4 * sum(sizes) + 2 * largest + (vgg.count_params() if vgg else 0)
+    if gan.parts > 1:
+        weights += max(sizes)
+
+    scale = generator.compute_output_shape((1, 16, 16, 3))[1] // 16
+    judged = outputs_per_picture(discriminator, crop_size) if discriminator else 0
+    # The discriminator's step sees HR and SR; the generator's sends SR through it and VGG19.
+    steps = (2 * judged, judged + (outputs_per_picture(vgg, crop_size) if vgg else 0))
+    outputs = outputs_per_picture(generator, crop_size // scale) + max(steps)
+    if gan.compute_dtype != "float32":
+        weights += sum(sizes) / 2
+    return BYTES * weights, 2 * BYTES * crops * outputs
+
+
+def outputs_per_picture(model: keras.Model, size: int) -> int:
+    """Counts the numbers that all layers of a functional model put out for one square picture.
+
+    Raises:
+        ValueError: if one of its layers is a model, whose own layers this would miss.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            raise ValueError(
+                f"the layers of {model.name} must not be models: their memory would not be counted."
+                f" Received: {layer.name}"
+            )
+    every_layer = keras.Model(model.input, [layer.output for layer in model.layers])
+    shapes = every_layer.compute_output_shape((1, size, size, 3))
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def choose_micro_batch(
+    gan: SRGAN, content_loss: Any, crop_size: int, batch: int, memory: float | None
+) -> int:
+    """Chooses how many crops go through the networks at a time.
+
+    Args:
+        gan: `SRGAN`.
+        content_loss: its content loss.
+        crop_size: side of HR, in pixels.
+        batch: crops of a batch, on one device.
+        memory: bytes that the device has, or None if that is not known.
+
+    Returns:
+        `batch` if it fits or memory is not known; else its greatest divisor that fits, or 1.
+    """
+    if memory is None:
+        return batch
+    fitting = [
+        crops
+        for crops in range(1, batch + 1)
+        if batch % crops == 0
+        and FRAMEWORK_BYTES + sum(training_memory(gan, content_loss, crop_size, crops)) <= memory
+    ]
+    return max(fitting, default=1)
+
+
+def fit_into_memory(
+    gan: SRGAN, content_loss: Any, recipe: Recipe, batch: int, check_memory: bool
+) -> None:
+    """Sets in how many parts a device's batch goes through the networks, and says what that takes.
+
+    Args:
+        gan: `SRGAN`.
+        content_loss: its content loss.
+        recipe: `Recipe`; its `micro_batch` decides, or the device's memory.
+        batch: crops of a batch on each device.
+        check_memory: refuse to start where it does not fit.
+
+    Raises:
+        UserError: if it does not fit, or the batch does not divide so.
+    """
+    size, have = recipe.pairs.crop_size, device_memory()
+    gan.parts = 2  # counted with a sum of gradients until it is known to need none
+    micro_batch = recipe.micro_batch or choose_micro_batch(gan, content_loss, size, batch, have)
+    if batch % micro_batch:
+        raise UserError(
+            f"A device's batch of {batch} does not divide into parts of {micro_batch}. Set "
+            "`micro_batch` to a divisor of it."
+        )
+    gan.parts = batch // micro_batch
+    weights, outputs = training_memory(gan, content_loss, size, micro_batch)
+    need = FRAMEWORK_BYTES + weights + outputs
+    print(
+        f"Memory: about {gigabytes(need)} on each device ({gigabytes(weights)} for weights and "
+        f"their updates, {gigabytes(outputs)} for layers' outputs)"
+        + (f"; there are {gigabytes(have)}" if have else "")
+    )
+    if gan.parts > 1:
+        print(f"Each batch goes through in {gan.parts} parts of {micro_batch} crops.")
+    if check_memory and have and need > have:
+        raise UserError(
+            f"Training needs about {gigabytes(need)} of memory and there are {gigabytes(have)}. "
+            f"Set a smaller {'`micro_batch`' if micro_batch > 1 else '`crop_size`'}, or set "
+            "`no_check_memory` to try all the same."
+        )

@@ -1,0 +1,165 @@
+import json
+import shutil
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from srgan_keras import upscale
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import open_picture, write_png
+from srgan_keras.data import SAMPLE_IMAGES
+from srgan_keras.evaluation import tables
+from srgan_keras.inference import pretrained
+from srgan_keras.inference.pretrained import (
+    PRETRAINED,
+    WEIGHTS,
+    load_generator,
+    load_pretrained,
+    stored_setting,
+)
+from srgan_keras.inference.upscaler import load_method
+from srgan_keras.systems.srgan import build_generator
+
+
+def stated_scores(data):
+    """Returns {method: PSNR} of a set from the table in the model card."""
+    table = [line for line in (WEIGHTS / "README.md").read_text().splitlines() if "|" in line]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    header = next(row for row in rows if row[0] == "method")
+    column = header.index(f"{data} PSNR / SSIM")
+    return {
+        row[0]: float(row[column].split("/")[0])
+        for row in rows[rows.index(header) + 2 :]
+        if len(row) == len(header)
+    }
+
+
+def assert_as_stated(data, folder):
+    stated = stated_scores(data)
+    assert set(PRETRAINED) <= stated.keys()
+    methods = {name: load_method(name, 4) for name in PRETRAINED}
+    rows, skipped = tables.evaluate(methods, tables.find_samples(folder, 4), 4)
+    assert not skipped
+    for name, summary in tables.summarise(rows).items():
+        assert summary["psnr_y"] == pytest.approx(stated[name], abs=0.01), name
+
+
+def test_scores_on_the_sample_photographs_are_as_stated():
+    assert_as_stated("sample_images", SAMPLE_IMAGES)
+
+
+def test_scores_on_set5_are_as_stated(shared):
+    assert_as_stated("Set5", shared / "benchmarks" / "Set5")
+
+
+def test_blend_mixes_weights():
+    plain, detailed = (load_pretrained(name).get_weights() for name in ("srresnet", "srgan"))
+    for blend in (0, 0.25, 1):
+        weights = load_pretrained("srgan", blend).get_weights()
+        for a, b, mixed in zip(plain, detailed, weights, strict=True):
+            np.testing.assert_allclose(mixed, (1 - blend) * a + blend * b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "blend", "message"),
+    [
+        ("srgan", 1.5, r"srresnet \(0\) with srgan \(1\).*Received: blend=1.5"),
+        ("srresnet", 0.5, "Received: blend=0.5 for srresnet"),
+        ("esrgan", None, "no generator 'esrgan'. Names: srresnet, srgan"),
+    ],
+)
+def test_errors(name, blend, message):
+    with pytest.raises(UserError, match=message):
+        load_pretrained(name, blend)
+
+
+def test_a_damaged_file_is_refused(tmp_path, monkeypatch):
+    copy = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, copy)
+    monkeypatch.setattr(pretrained, "WEIGHTS", copy)
+    load_pretrained("srgan")
+    data = bytearray((copy / "srgan_x4.keras").read_bytes())
+    data[-5000] ^= 1
+    (copy / "srgan_x4.keras").write_bytes(data)
+    with pytest.raises(UserError, match="missing or damaged"):
+        load_pretrained("srgan")
+
+
+def test_upscale_needs_no_more_than_a_photograph(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo = next((SAMPLE_IMAGES / "test").iterdir())
+    write_png(tmp_path / "small.png", open_picture(photo)[:20, :30])
+    assert upscale.main(["small.png"]) == 0
+    assert upscale.main(["small.png", "--blend", "0", "--out", "faithful"]) == 0
+    results = [
+        open_picture(tmp_path / folder / "small_x4.png") for folder in ("upscaled", "faithful")
+    ]
+    assert results[0].shape == (80, 120, 3)
+    assert not np.array_equal(*results)
+
+
+def test_a_generator_by_name_run_or_file(tmp_path):
+    assert load_generator("srresnet").count_params() == load_pretrained("srresnet").count_params()
+    generator = build_generator(filters=2, residual_blocks=1)
+    generator.trainable = False
+    generator.save(tmp_path / "generator.keras")
+    # No recipe.json, or a broken one, is no reason not to have the weights.
+    for settings in (None, "{", "[]", '{"recipe": 3}', json.dumps({"recipe": {"seed": 3}})):
+        if settings:
+            (tmp_path / "recipe.json").write_text(settings)
+        for source in (tmp_path, str(tmp_path / "generator.keras")):
+            loaded = load_generator(source)
+            assert len(loaded.trainable_variables) == len(loaded.get_weights()) - 6
+            for weight, expected in zip(loaded.weights, generator.weights, strict=True):
+                np.testing.assert_array_equal(weight, expected)
+    assert stored_setting(tmp_path, "seed") == 3
+    assert stored_setting(tmp_path, "other") is None
+    assert stored_setting(tmp_path / "none", "seed") is None
+
+
+def network(inputs, *chain):
+    x = y = keras.Input(inputs)
+    for layer in chain:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: network((32, 32, 3), layers.UpSampling2D(2)), "turn pictures into pictures"),
+        (lambda: network((None, None, 1), layers.Conv2D(3, 1)), "turn pictures into pictures"),
+        (lambda: network((None, None, 3), layers.Conv2D(1, 1)), "turn pictures into pictures"),
+        (lambda: network((7,), layers.Dense(3)), "turn pictures into pictures"),
+        (
+            lambda: network((None, None, 3), layers.Conv2D(3, 3, name="valid")),
+            r"cannot be used: .*Received: valid \(Conv2D, padding valid",
+        ),
+        (lambda: network((None, None, 3), layers.MaxPooling2D()), "Received: max_pooling2d"),
+    ],
+)
+def test_another_network_is_refused_in_one_line(model, message, tmp_path):
+    model().save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match=message) as error:
+        load_generator(tmp_path / "model.keras")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_keras_does_not_load_is_refused_in_one_line(tmp_path):
+    file = tmp_path / "generator.keras"
+    with pytest.raises(UserError, match="There is no generator"):
+        load_generator(tmp_path)
+    file.write_text("nothing")
+    with pytest.raises(UserError, match="does not load"):
+        load_generator(tmp_path)
+    network((None, None, 3), layers.Lambda(lambda x: x)).save(file)  # code that it would run
+    with pytest.raises(UserError, match=r"does not load .*Lambda") as error:
+        load_generator(file)
+    assert "\n" not in str(error.value)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(UserError, match="does not load"):
+        load_generator(file)

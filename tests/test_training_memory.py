@@ -1,0 +1,50 @@
+import keras
+from keras import layers
+
+from srgan_keras.parts.content import VGGLoss
+from srgan_keras.systems.srgan import build_discriminator, build_generator
+from srgan_keras.training.gan import SRGAN
+from srgan_keras.training.loop import dtype_policy
+from srgan_keras.training.memory import outputs_per_picture, training_memory
+
+
+def test_outputs_are_counted_at_the_size_asked_for():
+    x = keras.Input((None, None, 3))
+    y = layers.UpSampling2D(2)(layers.Conv2D(8, 3, strides=2, padding="same")(x))
+    model = keras.Model(x, y)
+    assert outputs_per_picture(model, 10) == 10 * 10 * 3 + 5 * 5 * 8 + 10 * 10 * 8
+
+
+def test_weights_have_gradients_and_moments_and_outputs_grow_with_the_batch():
+    generator, discriminator = build_generator(), build_discriminator(image_size=96)
+    gan = SRGAN(generator, discriminator)
+    weights, outputs = training_memory(gan, keras.losses.MeanSquaredError(), 96, 1)
+    trained = generator.count_params() + discriminator.count_params()
+    largest = 6 * 6 * 512 * 1024  # the discriminator's dense layer
+    assert weights == 4 * (4 * trained + 2 * largest)
+    assert outputs == 8 * (
+        outputs_per_picture(generator, 24) + 2 * outputs_per_picture(discriminator, 96)
+    )
+    assert training_memory(gan, keras.losses.MeanSquaredError(), 96, 3)[1] == 3 * outputs
+
+
+def test_mixed_precision_copies_weights():
+    def build():
+        return SRGAN(build_generator(filters=4), build_discriminator(image_size=32, filters=4))
+
+    loss = keras.losses.MeanSquaredError()
+    gan = build()
+    weights, outputs = training_memory(gan, loss, 32, 1)
+    with dtype_policy("mixed_bfloat16"):
+        assert training_memory(build(), loss, 32, 1) == (
+            weights + 2 * (gan.generator.count_params() + gan.discriminator.count_params()),
+            outputs,
+        )
+
+
+def test_vgg_counts_its_weights_once():
+    gan = SRGAN(build_generator(filters=4), build_discriminator(image_size=32, filters=4))
+    without, _ = training_memory(gan, keras.losses.MeanSquaredError(), 32, 1)
+    vgg = VGGLoss("block2_conv2", weights=None)
+    assert training_memory(gan, vgg, 32, 1)[0] == without + 4 * vgg.vgg().count_params()
+    assert vgg.vgg().count_params() == 260_160
