@@ -131,11 +131,9 @@ def test_split_from_keeps_the_splits_that_there_are(divided, capsys):
         run(divided)
 
 
-def test_split_from_in_any_order_is_the_same(divided):
-    rows = run(divided, *SPLIT_FROM)
-    assert run(divided, *SPLIT_FROM, "--seed", "0", out=divided.parent / "again") == rows
-    swapped = run(divided, "--split-from", *SPLIT_FROM[:0:-1], out=divided.parent / "swapped")
-    assert {row["source"] for row in swapped if row["split"] == "train"} == {"DIV2K_valid_HR/1.png"}
+def test_the_first_folder_of_split_from_is_train(divided):
+    rows = run(divided, "--split-from", *SPLIT_FROM[:0:-1])
+    assert {row["source"] for row in rows if row["split"] == "train"} == {"DIV2K_valid_HR/1.png"}
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,14 @@
 What is done with the pictures is left to the callers; Pillow's global state is left as it is.
 """
 
+import contextlib
 import io
 import os
 import re
 import stat
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -87,17 +90,34 @@ def open_picture(path: str | os.PathLike) -> np.ndarray:
             raise PictureError(path, "not a file")
         if status.st_size == 0:
             raise PictureError(path, "empty file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # large or odd files: judged here
-            with path.open("rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise Image.DecompressionBombError(f"{image.width * image.height} pixels")
-                image.load()
-                return np.array(_to_rgb(_turn_upright(image)))
+        with (
+            _quiet(),
+            path.open("rb") as file,
+            Image.open(file, formats=tuple(FORMATS)) as image,
+        ):
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width * image.height} pixels")
+            image.load()
+            return np.array(_to_rgb(_turn_upright(image)))
     except PictureError:
         raise
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
         raise PictureError(path, _reason(error)) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides Pillow's warnings of large or odd files, which are judged here.
+
+    In the main thread alone: the filters are the whole process's, and threads that set them at the
+    same time would leave everything hidden.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def picture_size(path: str | os.PathLike) -> tuple[int, int] | None:

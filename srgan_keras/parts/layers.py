@@ -57,6 +57,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
         fusible = keras.backend.backend() == "tensorflow" and mask is None
+        fusible = fusible and self.center and self.scale and self.axis in (-1, 3)
         if not (fusible and training and self.trainable):
             return super().call(x, training=training, mask=mask)
         import tensorflow as tf

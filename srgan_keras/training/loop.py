@@ -97,11 +97,13 @@ def train(
     devices = choose_strategy(strategy)
     batch = divide_batch(recipe, devices.num_replicas_in_sync)
     with devices.scope():
-        content_loss = recipe.content.build(vgg_weights)
+        with dtype_policy(recipe.precision):
+            content_loss = recipe.content.build(vgg_weights)
         gan = build_gan(recipe, content_loss, use_xla(), steps_per_execution)
     steps_per_epoch = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
     print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
-    fit_into_memory(gan, content_loss, recipe, batch, check_memory)
+    micro_batch = fit_into_memory(gan, content_loss, recipe, batch, check_memory)
+    recipe = recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
     start(gan, recipe, run, steps_per_epoch, resume, init_generator)
     check_executions(steps_per_epoch, gan.step, steps_per_execution)
     # VGGLoss knows what came of the environment variable.

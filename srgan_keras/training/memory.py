@@ -78,58 +78,38 @@ def outputs_per_picture(model: keras.Model, size: int) -> int:
     return sum(math.prod(shape) for shape in shapes)
 
 
-def choose_micro_batch(
-    gan: SRGAN, content_loss: Any, crop_size: int, batch: int, memory: float | None
-) -> int:
-    """Chooses how many crops go through the networks at a time.
-
-    Args:
-        gan: `SRGAN`.
-        content_loss: its content loss.
-        crop_size: side of HR, in pixels.
-        batch: crops of a batch, on one device.
-        memory: bytes that the device has, or None if that is not known.
-
-    Returns:
-        `batch` if it fits or memory is not known; else its greatest divisor that fits, or 1.
-    """
-    if memory is None:
-        return batch
-    fitting = [
-        crops
-        for crops in range(1, batch + 1)
-        if batch % crops == 0
-        and FRAMEWORK_BYTES + sum(training_memory(gan, content_loss, crop_size, crops)) <= memory
-    ]
-    return max(fitting, default=1)
-
-
 def fit_into_memory(
     gan: SRGAN, content_loss: Any, recipe: Recipe, batch: int, check_memory: bool
-) -> None:
+) -> int:
     """Sets in how many parts a device's batch goes through the networks, and says what that takes.
 
     Args:
         gan: `SRGAN`.
         content_loss: its content loss.
-        recipe: `Recipe`; its `micro_batch` decides, or the device's memory.
+        recipe: `Recipe`. If its `micro_batch` is 0, the greatest divisor of the batch is chosen
+            that fits into the device's memory; the batch itself, if that is not known.
         batch: crops of a batch on each device.
         check_memory: refuse to start where it does not fit.
+
+    Returns:
+        the crops of a part.
 
     Raises:
         UserError: if it does not fit, or the batch does not divide so.
     """
-    size, have = recipe.pairs.crop_size, device_memory()
-    gan.parts = 2  # counted with a sum of gradients until it is known to need none
-    micro_batch = recipe.micro_batch or choose_micro_batch(gan, content_loss, size, batch, have)
-    if batch % micro_batch:
+    if recipe.micro_batch and batch % recipe.micro_batch:
         raise UserError(
-            f"A device's batch of {batch} does not divide into parts of {micro_batch}. Set "
+            f"A device's batch of {batch} does not divide into parts of {recipe.micro_batch}. Set "
             "`micro_batch` to a divisor of it."
         )
-    gan.parts = batch // micro_batch
-    weights, outputs = training_memory(gan, content_loss, size, micro_batch)
-    need = FRAMEWORK_BYTES + weights + outputs
+    have = device_memory()
+    divisors = [crops for crops in range(batch, 0, -1) if batch % crops == 0]
+    for micro_batch in [recipe.micro_batch] if recipe.micro_batch else divisors:
+        gan.parts = batch // micro_batch
+        weights, outputs = training_memory(gan, content_loss, recipe.pairs.crop_size, micro_batch)
+        need = FRAMEWORK_BYTES + weights + outputs
+        if have is None or need <= have:
+            break
     print(
         f"Memory: about {gigabytes(need)} on each device ({gigabytes(weights)} for weights and "
         f"their updates, {gigabytes(outputs)} for layers' outputs)"
@@ -143,3 +123,4 @@ def fit_into_memory(
             f"Set a smaller {'`micro_batch`' if micro_batch > 1 else '`crop_size`'}, or set "
             "`no_check_memory` to try all the same."
         )
+    return micro_batch
