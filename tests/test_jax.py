@@ -12,7 +12,6 @@ from data_prep.pack import pack
 from srgan_keras.inference.pretrained import load_generator
 
 pytest.importorskip("jax")
-pytestmark = pytest.mark.xdist_group("jax")  # They share two long runs.
 
 #: Case: (step, precision, parts of a batch, adversarial loss).
 CASES = {
@@ -125,37 +124,31 @@ def run(backend, folder, start="-"):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """What three steps from the same weights gave on TensorFlow and on JAX, and where it lies."""
-    folder = tmp_path_factory.mktemp("backends")
-    reference = run("tensorflow", folder / "tensorflow")
-    return folder, reference, run("jax", folder / "jax", folder / "tensorflow")
+def test_jax_trains_as_tensorflow_does(tmp_path):
+    """Losses, metrics and weights after steps of both networks from the same weights, averages
+    included; and how far a discriminator moves that is surely wrong. One test, because its two
+    processes take most of its time.
+    """
+    reference = run("tensorflow", tmp_path / "tensorflow")
+    result = run("jax", tmp_path / "jax", tmp_path / "tensorflow")
+    for case in CASES:
+        ours, theirs = result["cases"][case], reference["cases"][case]
+        assert ours["step"] == theirs["step"] == 3
+        tolerance = 4e-3 if case == "float16" else 1e-4
+        for row, expected in zip(ours["logs"], theirs["logs"], strict=True):
+            assert row == pytest.approx(expected, rel=10 * tolerance, abs=tolerance), case
+        weights = []
+        for backend in ("jax", "tensorflow"):
+            with np.load(tmp_path / backend / f"{case}-end.npz") as file:
+                weights.append([file[key] for key in file.files])
+        for path, a, b in zip(theirs["paths"], *weights, strict=True):
+            np.testing.assert_allclose(a, b, atol=tolerance, err_msg=f"{case}: {path}")
 
-
-@pytest.mark.parametrize("case", CASES)
-def test_jax_trains_as_tensorflow_does(both, case):
-    """Losses, metrics and weights after steps of both networks, averages included."""
-    folder, reference, result = both
-    ours, theirs = result["cases"][case], reference["cases"][case]
-    assert ours["step"] == theirs["step"] == 3
-    tolerance = 4e-3 if case == "float16" else 1e-4
-    for row, expected in zip(ours["logs"], theirs["logs"], strict=True):
-        assert row == pytest.approx(expected, rel=10 * tolerance, abs=tolerance)
-    weights = []
-    for backend in ("jax", "tensorflow"):
-        with np.load(folder / backend / f"{case}-end.npz") as file:
-            weights.append([file[key] for key in file.files])
-    for path, a, b in zip(theirs["paths"], *weights, strict=True):
-        np.testing.assert_allclose(a, b, atol=tolerance, err_msg=path)
-
-
-def test_a_discriminator_that_is_surely_wrong_learns_on_both(both):
-    """Photographs and generated pictures have one score; the rate is 0.1."""
+    # Photographs and generated pictures have one score; the rate is 0.1.
     scores = np.array([-5.0, -20.0, -40.0])
     expected = -0.1 * 0.5 * (2 / (1 + np.exp(-scores)) - 1)
-    for result in both[1:]:
-        np.testing.assert_allclose(result["moves"], expected, atol=1e-5)
+    for moves in (reference["moves"], result["moves"]):
+        np.testing.assert_allclose(moves, expected, atol=1e-5)
 
 
 def train(backend, *arguments):

@@ -74,13 +74,12 @@ def train(
             writes them, `test` is held out for validation and sample pictures.
         run: run folder; new or empty unless `resume`.
         resume: go on from the checkpoint in `run`.
-        init_generator: the generator to start from, as `load_generator` takes it; None starts from
-            random weights.
+        init_generator: what the generator starts from, as for `load_generator`; None: from nothing.
         strategy: a name that `choose_strategy` knows.
         vgg_weights: as `VGGLoss` takes them.
         checkpoint_minutes: minutes between two checkpoints.
-        steps_per_execution: int, steps between two looks at the clock and at signals. More than 1
-            keeps a fast GPU from waiting for Python.
+        steps_per_execution: steps between two looks at the clock and at signals; more than 1 keeps
+            a fast GPU from waiting for Python.
         check_memory: refuse to start on a device that has less memory than training needs.
 
     Returns:
