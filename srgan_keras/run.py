@@ -45,9 +45,9 @@ def describe_folder(run: Path) -> str:
     return "It has no checkpoint to go on from: delete it, or choose another `run`."
 
 
-def check_new(run: Path) -> None:
-    """Raises a UserError if a folder in which a new run is to begin holds anything."""
-    if run.exists() and any(run.iterdir()):
+def check_new(run: Path, resume: bool) -> None:
+    """Raises a UserError if a folder holds anything, in which a run is to begin, not to go on."""
+    if not resume and run.exists() and any(run.iterdir()):
         raise UserError(f"{run} is not empty. {describe_folder(run)}")
 
 

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # Each core has a worker of its own.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # Where no test says otherwise, nothing is downloaded and nothing outside is used.
 os.environ.pop("SRGAN_VGG_WEIGHTS", None)
 

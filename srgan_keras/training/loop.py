@@ -69,9 +69,8 @@ def train(
     """Trains a recipe on a folder of crops and leaves everything in a run folder.
 
     Args:
-        recipe: `Recipe`.
-        data_folder: as for `data.crops.list_crops`. With splits `train` and `test`, as `data_prep`
-            writes them, `test` is held out for validation and sample pictures.
+        recipe: what to train.
+        data_folder: as for `list_crops`; a split `test` is held out for validation and samples.
         run: run folder; new or empty unless `resume`.
         resume: go on from the checkpoint in `run`.
         init_generator: what the generator starts from, as for `load_generator`; None: from nothing.
@@ -91,8 +90,7 @@ def train(
     """
     run = Path(run)
     data = load_data(data_folder, recipe)
-    if not resume:
-        run_folder.check_new(run)
+    run_folder.check_new(run, resume)
     devices = choose_strategy(strategy)
     batch = divide_batch(recipe, devices.num_replicas_in_sync)
     with devices.scope():
@@ -105,15 +103,12 @@ def train(
     recipe = recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
     start(gan, recipe, run, steps_per_epoch, resume, init_generator)
     check_executions(steps_per_epoch, gan.step, steps_per_execution)
-    # VGGLoss knows what came of the environment variable.
-    vgg_weights = getattr(content_loss, "weights", vgg_weights)
+    vgg_weights = getattr(content_loss, "weights", vgg_weights)  # as the environment has it
     sources = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
     facts = {name: path and absolute(path) for name, path in sources.items()}
     run_folder.write_settings(run, recipe, {**facts, "devices": describe_devices(devices)}, resume)
     reports = make_reports(run, recipe, data, checkpoint_minutes)
-    started = time.monotonic()
     finished = fit(gan, data, recipe, steps_per_epoch, reports)
-    print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
     if finished:
         export_saved_model(gan, run)
     return finished
@@ -320,7 +315,7 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
     Raises:
         UserError: if memory runs out, or a crop cannot be read.
     """
-    pairs, size = recipe.pairs, recipe.batch_size
+    pairs, size, started = recipe.pairs, recipe.batch_size, time.monotonic()
     validation = {}
     if data.held_out:
         held_out = batches.validation_batches(data.held_out, pairs, max(1, size // gan.parts))
@@ -349,6 +344,8 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
     except Exception as error:
         explain(error, data, recipe, reports)
         raise
+    finally:
+        print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
     return True
 
 
