@@ -452,13 +452,13 @@ def test_slow_bfloat16_is_said(crops, tmp_path, monkeypatch, capsys):
 def test_runs_of_version_0_1(crops, tmp_path):
     """Their generators go on; their checkpoints, whose parts had other names, say what to do."""
     run = tmp_path / "run"
-    settings = [*AVERAGED, "--precision", "float32", "--data", str(crops), "--epochs", "1"]
-    settings += ["--adversarial-weight", "0"]
-    assert train.main([*settings, "--run", str(run)]) == 0
+    command = [*AVERAGED, "--precision", "float32", "--data", str(crops), "--epochs", "1"]
+    command += ["--adversarial-weight", "0"]
+    assert train.main([*command, "--run", str(run)]) == 0
     settings = json.loads((run / "recipe.json").read_text())
     settings["recipe"] |= {"label_noise": 0.2, "lr_range": "-1..1", "adversarial_weight": 0.0}
     (run / "recipe.json").write_text(json.dumps(settings))
     with pytest.raises(UserError, match=r"of another version.*init_generator"):
         train.main(["--resume", str(run)])
     again = ["--init-generator", str(run), "--run", str(tmp_path / "again")]
-    assert train.main([*settings, *again]) == 0
+    assert train.main([*command, *again]) == 0
