@@ -14,7 +14,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from srgan_keras.inference.formats import export
 from srgan_keras.systems import get_recipe
+from srgan_keras.systems.srgan import build_generator
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -35,6 +37,14 @@ def shared():
 def two_replicas():
     """MirroredStrategy on two logical CPUs, one for all tests; see `devices`."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory):
+    """A SavedModel of a small generator with random weights, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("run") / "saved_model"
+    export(build_generator(filters=4, residual_blocks=1), folder)
+    return folder
 
 
 @pytest.fixture

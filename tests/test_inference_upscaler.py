@@ -12,13 +12,6 @@ from srgan_keras.inference.upscaler import Upscaler, load_method
 from srgan_keras.systems.srgan import build_generator
 
 
-@pytest.fixture(scope="module")
-def saved_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "saved_model"
-    export(build_generator(filters=4, residual_blocks=1), folder)
-    return folder
-
-
 def picture(height=31, width=45):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 

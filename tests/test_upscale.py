@@ -9,18 +9,9 @@ from PIL import Image
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import open_picture
-from srgan_keras.inference.formats import export
 from srgan_keras.inference.photos import choose_targets, find_photos
 from srgan_keras.inference.upscaler import Upscaler
-from srgan_keras.systems.srgan import build_generator
 from srgan_keras.upscale import main
-
-
-@pytest.fixture(scope="module")
-def saved_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "saved_model"
-    export(build_generator(filters=4, residual_blocks=1), folder)
-    return folder
 
 
 def picture(height=31, width=45):

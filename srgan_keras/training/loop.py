@@ -316,7 +316,7 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
         UserError: if memory runs out, or a crop cannot be read.
     """
     pairs, size, started = recipe.pairs, recipe.batch_size, time.monotonic()
-    validation = {}
+    finished, validation = True, {}
     if data.held_out:
         held_out = batches.validation_batches(data.held_out, pairs, max(1, size // gan.parts))
         validation = {"validation_data": held_out, "validation_freq": recipe.sample_every}
@@ -337,16 +337,15 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
             )
     except callbacks.Stopped:
         end_reports(reports)
-        return False
+        finished = False
     except OSError:  # A report could not be written.
         end_reports(reports)
         raise
     except Exception as error:
         explain(error, data, recipe, reports)
         raise
-    finally:
-        print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
-    return True
+    print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
+    return finished
 
 
 def explain(error: Exception, data: Data, recipe: Recipe, reports: list) -> None:
