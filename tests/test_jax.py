@@ -49,6 +49,7 @@ def build_discriminator(adversarial):
 
 
 chance = np.random.default_rng(1).random((4, 3)).astype("float32")
+content_loss = VGGLoss("block1_conv2", weights=None, preprocessing="vgg", feature_scale=0.1)
 
 
 def train(name, step, precision, parts, adversarial):
@@ -57,7 +58,6 @@ def train(name, step, precision, parts, adversarial):
     generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
     loss = {"logistic": Logistic(label_noise=0.2, generator_label_noise=0.1),
             "wasserstein": Wasserstein()}[adversarial]
-    content_loss = VGGLoss("block1_conv2", weights=None, preprocessing="vgg", feature_scale=0.1)
     gan = {"joint": SRGAN, "tutorial": TutorialSRGAN}[step](
         generator, build_discriminator(adversarial), ema_momentum=0.5, parts=parts
     )
@@ -82,7 +82,8 @@ def train(name, step, precision, parts, adversarial):
         gan.fit(lr[k : k + 4], hr[k : k + 4], batch_size=4, shuffle=False, verbose=0).history
         for k in range(0, 12, 4)
     ]
-    logs.append(gan.evaluate(lr[:4], hr[:4], batch_size=4, verbose=0, return_dict=True))
+    if step == "tutorial":  # Validation is the same for all.
+        logs.append(gan.evaluate(lr[:4], hr[:4], batch_size=4, verbose=0, return_dict=True))
     np.savez(f"{folder}/{name}-end.npz", *gan.get_weights())
     return {"logs": [{k: float(np.ravel(v)[0]) for k, v in row.items()} for row in logs],
             "paths": [w.path for w in gan.weights], "step": gan.step}
