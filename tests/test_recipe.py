@@ -111,7 +111,7 @@ def test_settings_that_exclude_each_other():
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("scale", 3),
+        ("scale", 5),
         ("crop_size", 98),
         ("crop_size", 8),
         ("upsampling", "cubic"),

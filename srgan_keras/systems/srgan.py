@@ -47,7 +47,10 @@ class Generator(Part):
     def build(self, scale: int = 4) -> keras.Model:
         """Builds the generator; see `build_generator`."""
         if scale not in UPSAMPLINGS:
-            raise UserError(f"scale must be one of {list(UPSAMPLINGS)}. Received: {scale!r}")
+            raise UserError(
+                "`scale` must be 2, 4 or 8 for this generator, which doubles the size block by "
+                f"block. Received: {scale!r}"
+            )
         upsampling_block = nearest_block if self.upsampling == "nearest" else pixel_shuffle_block
 
         x = lr = keras.Input((None, None, 3), name="lr")
