@@ -57,7 +57,7 @@ def train(name, step, precision, parts, adversarial):
     generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
     loss = {"logistic": Logistic(label_noise=0.2, generator_label_noise=0.1),
             "wasserstein": Wasserstein()}[adversarial]
-    content_loss = VGGLoss("block1_conv2", weights=None, preprocessing="vgg", feature_scale=0.1)
+    content_loss = VGGLoss("0.2*block1_conv1+0.8*block1_conv2", None, "vgg", 0.5, 0.5, True, 1e-3)
     gan = {"joint": SRGAN, "tutorial": TutorialSRGAN}[step](
         generator, build_discriminator(adversarial), ema_momentum=0.5, parts=parts
     )
