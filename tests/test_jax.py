@@ -53,7 +53,7 @@ def build_discriminator(adversarial):
 
 
 chance = np.random.default_rng(1).random((4, 3)).astype("float32")
-content_loss = VGGLoss("block1_conv2", weights=None, preprocessing="vgg", feature_scale=0.1)
+content_loss = VGGLoss("0.2*block1_conv1+0.8*block1_conv2", None, "vgg", 0.5, 0.5, True, 1e-3)
 
 
 def build(step, precision, parts, adversarial):
