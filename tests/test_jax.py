@@ -14,61 +14,80 @@ from srgan_keras.inference.pretrained import load_generator
 
 pytest.importorskip("jax")
 
-#: Case: (step, precision, parts of a batch, adversarial loss).
+#: Case: (step, precision, parts of a batch). Those named as recipes train a recipe's networks.
 CASES = {
-    "joint": ("joint", "float32", 1, "logistic"),
-    "float16 parts": ("joint", "mixed_float16", 2, "logistic"),
-    "tutorial": ("tutorial", "float32", 2, "logistic"),
-    "wasserstein": ("joint", "float32", 1, "wasserstein"),
+    "float16 parts": ("joint", "mixed_float16", 2),
+    "tutorial": ("tutorial", "float32", 2),
+    "srgan-5": ("joint", "float32", 1),
+    "wdrn-mse": ("joint", "float32", 1),
+    "wdrn": ("joint", "float32", 1),
 }
 PROGRAM = """
 import json, sys
 import keras, numpy as np
 from keras import layers
 from keras.optimizers import LossScaleOptimizer
-from srgan_keras.parts.adversarial import Logistic, Wasserstein
+from srgan_keras.parts.adversarial import Logistic
 from srgan_keras.parts.content import VGGLoss
 from srgan_keras.parts.layers import FusedBatchNormalization
 from srgan_keras.parts.optimizers import FusedAdam
+from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import build_generator
 from srgan_keras.training.gan import SRGAN, TutorialSRGAN
+from srgan_keras.training.memory import frozen_networks
 
 on_jax = keras.backend.backend() == "jax"
 assert not on_jax or "tensorflow" not in sys.modules
 folder, start, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 
 
-def build_discriminator(adversarial):
+def build_discriminator():
     pictures = keras.Input((32, 32, 3))
     x = layers.Conv2D(4, 3, strides=2, activation="tanh")(pictures)
-    if adversarial == "wasserstein":
-        return keras.Model(pictures, layers.Dense(1, dtype="float32")(layers.Flatten()(x)))
     x = layers.LeakyReLU(0.2)(FusedBatchNormalization()(layers.Conv2D(4, 3, strides=2)(x)))
     x = layers.Dense(1, dtype="float32", name="score")(layers.Flatten()(x))
     return keras.Model(pictures, layers.Activation("sigmoid", dtype="float32")(x))
 
 
+TINY = {
+    "srgan-5": {"discriminator_filters": 4, "dense_units": 8},
+    "wdrn-mse": {"dense_layers": 2, "growth": 3, "normalization": "instance"},
+    "wdrn": {"dense_layers": 2, "growth": 3, "critic_layer": "block2_conv1", "critic_steps": 2,
+             "discriminator_filters": 4, "dense_units": 8},
+}
+
+
+def build_networks(name):
+    if name in TINY:
+        recipe = get_recipe(name, crop_size=32, filters=4, residual_blocks=1, **TINY[name])
+        critic = recipe.discriminator and recipe.discriminator.build(32, None)
+        return recipe.generator.build(4), critic, recipe.adversarial
+    generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
+    loss = Logistic(label_noise=0.2, generator_label_noise=0.1)
+    return generator, build_discriminator(), loss
+
+
 chance = np.random.default_rng(1).random((4, 3)).astype("float32")
 
 
-def train(name, step, precision, parts, adversarial):
+def train(name, step, precision, parts):
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(0)
-    generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
-    loss = {"logistic": Logistic(label_noise=0.2, generator_label_noise=0.1),
-            "wasserstein": Wasserstein()}[adversarial]
+    generator, discriminator, loss = build_networks(name)
     content_loss = VGGLoss("block1_conv2", weights=None, preprocessing="vgg", feature_scale=0.1)
     gan = {"joint": SRGAN, "tutorial": TutorialSRGAN}[step](
-        generator, build_discriminator(adversarial), ema_momentum=0.5, parts=parts
+        generator, discriminator, ema_momentum=0.5, parts=parts
     )
     # The backends draw other numbers from a seed.
     gan.draw_chance = lambda lr: chance[: len(lr)]
     optimizers = [FusedAdam(1e-3, epsilon=1e-3) for _ in range(2)]
     if precision == "mixed_float16":  # A scale that none of these gradients overflows.
         optimizers = [LossScaleOptimizer(x, initial_scale=64.0) for x in optimizers]
-    gan.compile(optimizers[0], [content_loss, loss], [1.0, 1e-3], optimizers[1],
+    losses = {content_loss: 1.0} | ({loss: 1e-3} if loss else {})
+    gan.compile(optimizers[0], list(losses), list(losses.values()), optimizers[1],
                 run_eagerly=not on_jax)
-    for part, network in {"gan": gan, "vgg": content_loss.vgg()}.items():
+    critic_vgg = frozen_networks(discriminator) if discriminator else []
+    for part, network in enumerate([gan, content_loss.vgg(), *critic_vgg]):
         if start == "-":
             np.savez(f"{folder}/{name}-{part}.npz", *network.get_weights())
         else:
@@ -89,7 +108,7 @@ def train(name, step, precision, parts, adversarial):
 
 
 def moves_of_bias(scores):
-    gan = SRGAN(build_generator(filters=2, residual_blocks=0), build_discriminator("logistic"))
+    gan = SRGAN(build_generator(filters=2, residual_blocks=0), build_discriminator())
     gan.compile(keras.optimizers.SGD(0.1), ["mse", "binary_crossentropy"], run_eagerly=not on_jax)
     layer = gan.discriminator.get_layer("score")
     moves = []

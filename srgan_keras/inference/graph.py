@@ -14,13 +14,19 @@ import numpy as np
 from keras import layers, ops
 
 from srgan_keras.common.errors import UserError
-from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, PixelShuffle
+from srgan_keras.parts.layers import (
+    FusedBatchNormalization,
+    NarrowConv2D,
+    PixelShuffle,
+    WeightedConcatenation,
+)
 
 CONVOLUTIONS = {layers.Conv2D, NarrowConv2D}
 NORMALIZATIONS = {layers.BatchNormalization, FusedBatchNormalization}
 #: Layers that make a pixel of the same pixel alone.
 POINTWISE = {
     *NORMALIZATIONS,
+    WeightedConcatenation,
     layers.Activation,
     layers.Add,
     layers.Average,
@@ -35,6 +41,8 @@ POINTWISE = {
     layers.Rescaling,
     layers.Subtract,
 }
+#: The distance from which layers draw that look at the whole picture: no picture is larger.
+WHOLE_PICTURE = 2**28
 #: How many pixels away UpSampling2D's interpolations look.
 INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 
@@ -46,7 +54,8 @@ def reach(generator: keras.Model) -> tuple[int, int]:
         generator: functional or sequential model, LR in and SR out.
 
     Returns:
-        (by how much it enlarges, the distance in LR pixels from which it draws).
+        (by how much it enlarges, the distance in LR pixels from which it draws; `WHOLE_PICTURE` if
+        it has group or instance normalisation, whose statistics are those of the whole picture).
 
     Raises:
         UserError: if a layer is not one of those above, or branches of different scale meet.
@@ -64,7 +73,7 @@ def reach(generator: keras.Model) -> tuple[int, int]:
             )
         found[id(layer.output)] = (scale * factor, margin + Fraction(distance, scale))
     scale, margin = found[id(graph.output)]
-    return scale, math.ceil(margin)
+    return scale, min(math.ceil(margin), WHOLE_PICTURE)
 
 
 def fold_batch_normalization(generator: keras.Model, precision: str = "float32") -> keras.Model:
@@ -167,6 +176,8 @@ def _effect(layer: Any) -> tuple[int, int]:
         return layer.size[0], INTERPOLATIONS[layer.interpolation]
     if kind is PixelShuffle:
         return layer.scale, 0
+    if kind is layers.GroupNormalization:
+        return 1, WHOLE_PICTURE
     config = layer.get_config() if isinstance(layer, keras.layers.Layer) else {}
     names = ("padding", "strides", "size", "axis")
     settings = "".join(f", {name} {config[name]}" for name in names if name in config)

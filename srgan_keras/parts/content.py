@@ -132,8 +132,7 @@ class VGGLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name, **kwargs)
         VGGFeatures(layer, preprocessing, feature_scale, pixel_weight)  # checks them
-        if weights == "imagenet":
-            weights = os.environ.get(WEIGHTS_VARIABLE) or weights
+        weights = choose_weights(weights)
         self.layer = layer
         self.weights = weights
         self.preprocessing = preprocessing
@@ -166,6 +165,11 @@ class VGGLoss(keras.losses.Loss):
             "feature_scale": self.feature_scale,
             "pixel_weight": self.pixel_weight,
         }
+
+
+def choose_weights(weights: Any) -> Any:
+    """Returns the file that the environment names in place of `"imagenet"`, if it does."""
+    return os.environ.get(WEIGHTS_VARIABLE, weights) if weights == "imagenet" else weights
 
 
 def build_vgg(layer: str, weights: Any) -> keras.Model:

@@ -47,14 +47,20 @@ def training_memory(
     sizes = [model.count_params() for model in (generator, discriminator) if model]
     largest = max(math.prod(variable.shape) for variable in gan.trainable_variables)
     vgg = content_loss.vgg() if hasattr(content_loss, "vgg") else None
-    weights = 4 * sum(sizes) + 2 * largest + (vgg.count_params() if vgg else 0)
+    frozen = [vgg] if vgg else []
+    if discriminator:
+        frozen += frozen_networks(discriminator)
+    weights = 4 * sum(sizes) + 2 * largest + sum(model.count_params() for model in frozen)
     if gan.parts > 1:
         weights += max(sizes)
 
     scale = generator.compute_output_shape((1, 16, 16, 3))[1] // 16
     judged = outputs_per_picture(discriminator, crop_size) if discriminator else 0
-    # The discriminator's step sees HR and SR; the generator's sends SR through it and VGG19.
-    steps = (2 * judged, judged + (outputs_per_picture(vgg, crop_size) if vgg else 0))
+    # The discriminator's step sees HR and SR, and what lies between them where it has a penalty,
+    # forwards and backwards; the generator's sends SR through it and VGG19.
+    penalty = getattr(getattr(gan, "adversarial_loss", None), "gradient_penalty", 0)
+    seen = 4 if penalty else 2
+    steps = (seen * judged, judged + (outputs_per_picture(vgg, crop_size) if vgg else 0))
     outputs = outputs_per_picture(generator, crop_size // scale) + max(steps)
     if gan.compute_dtype != "float32":
         weights += sum(sizes) / 2
@@ -75,7 +81,13 @@ def outputs_per_picture(model: keras.Model, size: int) -> int:
             )
     every_layer = keras.Model(model.input, [layer.output for layer in model.layers])
     shapes = every_layer.compute_output_shape((1, size, size, 3))
-    return sum(math.prod(shape) for shape in shapes)
+    inside = sum(outputs_per_picture(network, size) for network in frozen_networks(model))
+    return sum(math.prod(shape) for shape in shapes) + inside
+
+
+def frozen_networks(model: keras.Model) -> list[keras.Model]:
+    """The networks that layers of a model hold without being trained: `VGG19Features`."""
+    return [layer.vgg() for layer in model.layers if hasattr(layer, "vgg")]
 
 
 def fit_into_memory(
