@@ -11,7 +11,7 @@ from typing import Any, Self
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.settings import Part, setting
 from srgan_keras.data.pairs import Pairs
-from srgan_keras.parts.adversarial import AdversarialLoss
+from srgan_keras.parts.adversarial import AdversarialLoss, Logistic
 from srgan_keras.parts.content import Pixels, choose_content
 from srgan_keras.parts.optimizers import Adam
 
@@ -26,9 +26,11 @@ class Recipe(Part):
     Attributes:
         name: what `--recipe` calls it.
         generator: part whose `build(scale)` makes the generator.
-        discriminator: part whose `build(crop_size)` makes the discriminator; None if there is none.
+        discriminator: part whose `build(crop_size, vgg_weights)` makes the discriminator; None if
+            there is none.
         content: part whose `build(vgg_weights)` makes the content loss.
-        adversarial: adversarial loss; None if there is no discriminator.
+        adversarial: adversarial loss, and how much the discriminator learns in a step; None if
+            there is no discriminator.
         pairs: what is trained on.
         optimizer: part whose `build()` makes the optimizer of each network.
 
@@ -78,8 +80,23 @@ class Recipe(Part):
         super().__post_init__()
         if (self.discriminator is None) != (self.adversarial is None):
             raise UserError("a discriminator and an adversarial loss need each other")
-        if self.step == "tutorial" and self.discriminator is None:
-            raise UserError("step tutorial needs a discriminator. Set `step` to joint.")
+        if self.step == "tutorial":
+            if self.discriminator is None:
+                raise UserError("step tutorial needs a discriminator. Set `step` to joint.")
+            if not isinstance(self.adversarial, Logistic) or self.adversarial.critic_steps > 1:
+                raise UserError(
+                    "step tutorial needs the logistic loss and critic_steps 1: it updates the "
+                    "discriminator twice. Set `step` to joint."
+                )
+
+    def discriminator_optimizer(self) -> Part:
+        """The optimizer of the discriminator, whose rate takes its course in the same steps."""
+        updates = 2 if self.step == "tutorial" else self.adversarial.critic_steps
+        settings = self.optimizer.settings()
+        lengths = ("learning_rate_drop_step", "learning_rate_decay_steps")
+        course = {name: updates * settings[name] for name in lengths if name in settings}
+        rate = self.adversarial.learning_rate or settings["learning_rate"]
+        return self.optimizer.change(learning_rate=rate, **course)
 
     def parts(self) -> list[Part]:
         """The recipe's parts, itself first."""

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from srgan_keras.common.errors import UserError
 from srgan_keras.parts.adversarial import (
     CHANCES,
     Logistic,
@@ -30,19 +31,24 @@ def test_the_logistic_loss_draws_its_labels_from_chance():
     hr, sr, drawn = SCORES, SCORES[::-1], chance(len(SCORES))
     real = cross_entropy(hr, 1 - 0.2 * drawn[:, :1])
     fake = cross_entropy(sr, 0.2 * drawn[:, 1:2])
-    np.testing.assert_allclose(loss.critic(hr, sr, drawn), 0.5 * (real + fake), rtol=1e-6)
+    critic, logs = loss.critic(hr, sr, drawn)
+    np.testing.assert_allclose(critic, 0.5 * (real + fake), rtol=1e-6)
+    assert logs == {}
+    assert loss.logs == ()
     expected = cross_entropy(sr, 1 - 0.1 * drawn[:, 2:])
     np.testing.assert_allclose(loss.generator(sr, drawn), expected, rtol=1e-6)
     plain = Logistic().generator(sr, drawn)
     np.testing.assert_allclose(
         plain, -np.log(1 / (1 + np.exp(-np.float64(sr)))), rtol=1e-5, atol=1e-6
     )
-    assert loss.penalty(None, hr, sr, drawn) == 0
+    assert loss.penalty(None, hr, sr, drawn) == (0, {})
 
 
 def test_the_wasserstein_loss_is_the_difference_of_scores():
     loss = Wasserstein()
-    np.testing.assert_array_equal(loss.critic(SCORES, SCORES[::-1], None), SCORES[::-1] - SCORES)
+    critic, logs = loss.critic(SCORES, SCORES[::-1], None)
+    np.testing.assert_array_equal(critic, SCORES[::-1] - SCORES)
+    np.testing.assert_array_equal(logs["wasserstein_estimate"], (SCORES - SCORES[::-1])[:, 0])
     np.testing.assert_array_equal(loss.generator(SCORES, None), -SCORES)
 
 
@@ -75,9 +81,19 @@ def test_the_penalty_is_that_of_the_gradient_between_the_pictures(critic):
     share = drawn[:, 0].reshape(-1, 1, 1, 1)
     between = keras.ops.convert_to_tensor(share * hr + (1 - share) * sr)
     norm = np.linalg.norm(np.asarray(input_gradient(critic, between)).reshape(2, -1), axis=1)
-    penalty = Wasserstein(gradient_penalty=7.0).penalty(critic, hr, sr, drawn)
+    loss = Wasserstein(gradient_penalty=7.0)
+    penalty, logs = loss.penalty(critic, hr, sr, drawn)
     np.testing.assert_allclose(penalty[:, 0], 7 * (norm - 1) ** 2, rtol=1e-4)
-    assert Wasserstein(gradient_penalty=0.0).penalty(critic, hr, sr, drawn) == 0
+    np.testing.assert_allclose(logs["gradient_norm"], norm, rtol=1e-4)
+    assert loss.logs == ("wasserstein_estimate", "gradient_norm")
+    loss = Wasserstein(gradient_penalty=0.0)
+    assert loss.penalty(critic, hr, sr, drawn) == (0, {})
+    assert loss.logs == ("wasserstein_estimate",)
+
+
+def test_penalty_and_clipping_exclude_each_other():
+    with pytest.raises(UserError, match=r"exclude each other.*Received: 10\.0, 0\.01"):
+        Wasserstein(weight_clipping=0.01)
 
 
 def test_names_of_losses():

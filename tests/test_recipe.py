@@ -93,6 +93,9 @@ def test_settings_choose_parts():
         ("srresnet", {"label_noise": 0.1}),
         ("srresnet", {"pixel_weight": 1.0}),
         ("srresnet", {"adversarial_weight": 1e-3}),
+        ("srresnet", {"critic_steps": 2}),
+        ("wdrn-mse", {"discriminator_learning_rate": 1e-3}),
+        ("srgan-5", {"weight_clipping": 0.01}),
         ("demo", {"adversarial_weight": 0, "dense_units": 8}),
         ("demo", {"content_loss": "mse", "vgg_feature_scale": 1.0}),
     ],
@@ -102,6 +105,29 @@ def test_a_setting_that_the_parts_do_not_have_is_refused(recipe, settings):
         UserError, match=rf"recipe {recipe} \(.*\) has no setting '{[*settings][-1]}'"
     ):
         get_recipe(recipe, **settings)
+
+
+def test_the_discriminator_s_rate_takes_the_generator_s_course():
+    """Its optimizer counts its own updates."""
+    recipe = get_recipe("paper", learning_rate=2e-4)
+    assert recipe.discriminator_optimizer() == recipe.optimizer
+    recipe = get_recipe("wdrn", critic_steps=3, learning_rate_decay_steps=100)
+    ours, theirs = recipe.discriminator_optimizer(), recipe.optimizer
+    assert (theirs.learning_rate, theirs.decay_steps) == (1e-4, 100)
+    assert (ours.learning_rate, ours.decay_steps) == (3e-4, 300)
+    assert ours.beta_1 == theirs.beta_1 == 0.0
+    tutorial = get_recipe("tutorial", learning_rate_drop_step=5, discriminator_learning_rate=1e-3)
+    assert tutorial.discriminator_optimizer().drop_step == 10
+    assert tutorial.discriminator_optimizer().learning_rate == 1e-3
+
+
+def test_settings_of_before_there_were_critic_steps_still_make_a_recipe():
+    """As in a recipe.json of that time: both networks had one learning rate."""
+    new = ("critic_steps", "discriminator_learning_rate")
+    settings = get_recipe("srgan-vgg54", learning_rate=5e-4).every_setting()
+    recipe = get_recipe("srgan-vgg54", **{k: v for k, v in settings.items() if k not in new})
+    assert recipe.adversarial.critic_steps == 1
+    assert recipe.discriminator_optimizer().learning_rate == 5e-4
 
 
 def test_unknown_recipe():
@@ -121,6 +147,9 @@ def test_settings_that_exclude_each_other():
         dataclasses.replace(get_recipe("demo"), discriminator=None)
     with pytest.raises(UserError, match="step tutorial needs a discriminator"):
         get_recipe("srresnet", step="tutorial")
+    for name, settings in (("demo", {"critic_steps": 2}), ("wdrn", {})):
+        with pytest.raises(UserError, match="step tutorial needs the logistic loss"):
+            get_recipe(name, step="tutorial", **settings)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from srgan_keras.parts.layers import (
     Luma,
     NarrowConv2D,
     PixelShuffle,
+    WeightedConcatenation,
 )
 
 CONVOLUTIONS = {layers.Conv2D, NarrowConv2D}
@@ -30,6 +31,7 @@ POINTWISE = {
     *NORMALIZATIONS,
     ClipPictures,
     Luma,
+    WeightedConcatenation,
     layers.Activation,
     layers.Add,
     layers.Average,
@@ -44,6 +46,8 @@ POINTWISE = {
     layers.Rescaling,
     layers.Subtract,
 }
+#: The distance from which layers draw that look at the whole picture: no picture is larger.
+WHOLE_PICTURE = 2**28
 #: How many pixels away interpolations look.
 INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 
@@ -55,7 +59,8 @@ def reach(generator: keras.Model) -> tuple[int, int]:
         generator: functional or sequential model, LR in and SR out.
 
     Returns:
-        (by how much it enlarges, the distance in LR pixels from which it draws).
+        (by how much it enlarges, the distance in LR pixels from which it draws; `WHOLE_PICTURE` if
+        it has group or instance normalisation, whose statistics are those of the whole picture).
 
     Raises:
         UserError: if a layer is not one of those above, or branches of different scale meet.
@@ -73,7 +78,7 @@ def reach(generator: keras.Model) -> tuple[int, int]:
             )
         found[id(layer.output)] = (scale * factor, margin + Fraction(distance, scale))
     scale, margin = found[id(graph.output)]
-    return scale, math.ceil(margin)
+    return scale, min(math.ceil(margin), WHOLE_PICTURE)
 
 
 def fold_batch_normalization(generator: keras.Model, precision: str = "float32") -> keras.Model:
@@ -178,6 +183,8 @@ def _effect(layer: Any) -> tuple[int, int]:
         return layer.scale, INTERPOLATIONS["bicubic"]
     if kind is PixelShuffle:
         return layer.scale, 0
+    if kind is layers.GroupNormalization:
+        return 1, WHOLE_PICTURE
     config = layer.get_config() if isinstance(layer, keras.layers.Layer) else {}
     names = ("padding", "strides", "size", "axis")
     settings = "".join(f", {name} {config[name]}" for name in names if name in config)

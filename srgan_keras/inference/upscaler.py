@@ -19,7 +19,9 @@ class Upscaler:
     """A trained generator that enlarges pictures.
 
     A large picture goes through in tiles. Each tile is cut out with as much around it as its result
-    depends on, so the whole has no seams and is what the model makes of it in one piece.
+    depends on, so the whole has no seams and is what the model makes of it in one piece. A picture
+    that is not larger than that goes through at once, as any does in a network with instance
+    normalisation, which depends on all of it.
 
     Args:
         source: folder that `inference.formats.export` wrote, a run folder, or whatever
@@ -57,13 +59,16 @@ class Upscaler:
             return self._enlarge(picture)
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             height, width, _ = picture.shape
-            raise UserError(
-                f"Out of memory on {width}x{height} pixels. Set a `tile` smaller than {self.tile}."
-            ) from error
+            way_out = f"Set a `tile` smaller than {self.tile}."
+            if max(height, width) <= self.margin:
+                way_out = "This network needs all of a picture at once: give it a smaller one."
+            raise UserError(f"Out of memory on {width}x{height} pixels. {way_out}") from error
 
     def _enlarge(self, picture):
         height, width, _ = picture.shape
         scale, margin, tile = self.scale, self.margin, self.tile
+        if max(height, width) <= margin:
+            tile = max(height, width)  # Each tile would be computed from the whole picture.
         result = np.empty((scale * height, scale * width, 3), np.uint8)
         for top in range(0, height, tile):
             for left in range(0, width, tile):

@@ -185,8 +185,7 @@ class VGGLoss(keras.losses.Loss):
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        if weights == "imagenet":
-            weights = os.environ.get(WEIGHTS_VARIABLE) or weights
+        weights = choose_weights(weights)
         self.weights = weights
         self.settings = VGGFeatures(  # checks them
             layers,
@@ -232,6 +231,11 @@ class VGGLoss(keras.losses.Loss):
         names = ("layers", "preprocessing", "feature_scale", "pixel_weight", "unit_length")
         own = {name: getattr(self.settings, name) for name in (*names, "total_variation_weight")}
         return {**super().get_config(), "weights": self.weights, **own}
+
+
+def choose_weights(weights: Any) -> Any:
+    """Returns the file that the environment names in place of `"imagenet"`, if it does."""
+    return os.environ.get(WEIGHTS_VARIABLE, weights) if weights == "imagenet" else weights
 
 
 def total_variation(images: Any) -> Any:

@@ -1,15 +1,19 @@
-"""Keras layers that super-resolution networks need and Keras does not have.
+"""Keras layers that super-resolution networks need and Keras does not have, and a block of layers
+that several of them share.
 
 The networks themselves are in `systems`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
+from keras.applications import vgg19
 
 from srgan_keras.common import pixels
+from srgan_keras.parts.content import build_vgg, choose_weights
 
 
 @keras.saving.register_keras_serializable("srgan_keras")
@@ -196,3 +200,77 @@ class NarrowConv2D(keras.layers.Conv2D):
         kernel = ops.concatenate([ops.pad(self.kernel, offset) for offset in offsets], axis=-1)
         x = ops.depth_to_space(ops.conv(x, kernel, strides=2, padding="same"), 2)
         return self.activation(x + self.bias if self.use_bias else x)
+
+
+@keras.saving.register_keras_serializable("srgan_keras")
+class WeightedConcatenation(keras.layers.Layer):
+    """Concatenates groups of feature maps, each multiplied by a number that is learned.
+
+    All numbers are 1 to begin with: then it is a concatenation.
+
+    Call arguments:
+        groups: list of `(batch, h, w, c_i)`.
+
+    Returns:
+        `(batch, h, w, sum of c_i)`.
+    """
+
+    def build(self, input_shape: Sequence[tuple]) -> None:
+        self.group_weights = self.add_weight(
+            (len(input_shape),), initializer="ones", name="group_weights"
+        )
+
+    def call(self, groups: Sequence[Any]) -> Any:
+        weights = ops.unstack(ops.cast(self.group_weights, groups[0].dtype), len(groups))
+        return ops.concatenate([w * x for w, x in zip(weights, groups, strict=True)], axis=-1)
+
+    def compute_output_shape(self, input_shape: Sequence[tuple]) -> tuple:
+        return (*input_shape[0][:-1], sum(shape[-1] for shape in input_shape))
+
+
+@keras.saving.register_keras_serializable("srgan_keras")
+class VGG19Features(keras.layers.Layer):
+    """The feature maps of a VGG19 that is not trained, for a critic that judges by them.
+
+    The layer has no weights: VGG19's are not saved with the network, whose file names where they
+    come from.
+
+    Args:
+        layer: a convolution of VGG19 by its Keras name, after its ReLU.
+        vgg_weights: as `VGGLoss` takes them.
+
+    Call arguments:
+        images: `(batch, h, w, 3)` float32 in [-1, 1]. VGG19 sees them as it was trained to.
+
+    Returns:
+        that layer's feature maps, float32, divided by 255: of 8-bit pictures they are hundreds.
+
+    Raises:
+        VGGWeightsError: if the weights cannot be had.
+    """
+
+    def __init__(self, layer: str, vgg_weights: Any = "imagenet", **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.layer = layer
+        self.vgg_weights = choose_weights(vgg_weights)
+        vgg = build_vgg(layer, self.vgg_weights)
+        self.vgg = lambda: vgg  # A function, so that it is not a part of this layer.
+
+    def call(self, images: Any) -> Any:
+        images = vgg19.preprocess_input(pixels.to_255(images))
+        return ops.cast(self.vgg()(images, training=False), "float32") / 255.0
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return self.vgg().compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "layer": self.layer, "vgg_weights": self.vgg_weights}
+
+
+def pixel_shuffle_block(x: Any, filters: int) -> Any:
+    """Upsampling by 2 (Ledig et al. 2017, figure 4): conv, pixel shuffle, after which a quarter of
+    the channels is left, and PReLU.
+    """
+    x = layers.Conv2D(filters, 3, padding="same")(x)
+    x = PixelShuffle(2)(x)
+    return layers.PReLU(shared_axes=[1, 2])(x)

@@ -19,7 +19,7 @@ from srgan_keras.common.settings import Part, setting
 from srgan_keras.data.pairs import Pairs
 from srgan_keras.parts.adversarial import Logistic
 from srgan_keras.parts.content import PAPER_FEATURE_SCALE, Pixels, VGGFeatures
-from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, PixelShuffle
+from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, pixel_shuffle_block
 from srgan_keras.parts.optimizers import Adam
 from srgan_keras.recipe import Recipe
 
@@ -97,8 +97,8 @@ class Discriminator(Part):
         0.5, "momentum of batch normalisation's moving averages", least=0, most=1
     )
 
-    def build(self, image_size: int = 384) -> keras.Model:
-        """Builds the discriminator; see `build_discriminator`."""
+    def build(self, image_size: int = 384, vgg_weights: Any = None) -> keras.Model:
+        """Builds the discriminator; see `build_discriminator`. It does without VGG19's weights."""
         if image_size < 16:
             raise UserError(f"image_size must be at least 16. Received: {image_size}")
         side = image_size if self.head == "flatten" else None
@@ -172,13 +172,6 @@ def residual_block(x: Any, filters: int, batch_norm_momentum: float) -> Any:
     y = layers.Conv2D(filters, 3, padding="same")(y)
     y = FusedBatchNormalization(momentum=batch_norm_momentum)(y)
     return layers.Add()([x, y])
-
-
-def pixel_shuffle_block(x: Any, filters: int) -> Any:
-    """The paper's upsampling by 2: conv, pixel shuffle (a quarter of the channels stays), PReLU."""
-    x = layers.Conv2D(filters, 3, padding="same")(x)
-    x = PixelShuffle(2)(x)
-    return layers.PReLU(shared_axes=[1, 2])(x)
 
 
 def nearest_block(x: Any, filters: int) -> Any:
@@ -388,6 +381,21 @@ def srgan() -> Recipe:
     )
 
 
+def srgan_5() -> Recipe:
+    """SRGAN with five residual blocks: the baseline of the article behind `systems.wdrn`.
+
+    Source: the article "Generative Adversarial Networks for Image Super-Resolution", which gives
+    the number of blocks; all else is `srgan-vgg54`'s. It starts from an SRResNet of five blocks.
+    Command: python -m srgan_keras.train --recipe srresnet --residual-blocks 5 --run RUN --data
+    crops/, then --recipe srgan-5 --init-generator RUN --data crops/
+    Hardware: 50 epochs of 1000 steps; one GPU.
+    Expected: the article gives no score of its baseline.
+    """
+    recipe = srgan_vgg54()
+    generator = dataclasses.replace(recipe.generator, residual_blocks=5)
+    return dataclasses.replace(recipe, name="srgan-5", generator=generator, epochs=50)
+
+
 def demo() -> Recipe:
     """A short demonstration on the sample photographs that ship with the package.
 
@@ -424,5 +432,6 @@ RECIPES = [
     srgan_vgg22,
     srgan_vgg54,
     srgan,
+    srgan_5,
     demo,
 ]

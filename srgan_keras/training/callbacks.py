@@ -171,6 +171,17 @@ class SamplePictures(keras.callbacks.Callback):
         write_png(self.folder / f"epoch-{epoch:04d}.png", np.vstack(rows))
 
 
+#: What the curves show: title, columns of the log. Those whose first is not logged are left out.
+PANELS = {
+    "content loss": ("content_loss", "val_content_loss"),
+    "adversarial and discriminator loss": ("adversarial_loss", "discriminator_loss"),
+    "discriminator's output": ("d_hr", "d_sr"),
+    "Wasserstein estimate, D(HR) - D(SR)": ("wasserstein_estimate", "val_wasserstein_estimate"),
+    "norm of the critic's gradient": ("gradient_norm", "val_gradient_norm"),
+    "PSNR, dB": ("psnr", "val_psnr"),
+}
+
+
 class LossCurves(keras.callbacks.Callback):
     """Draws the columns of `log.csv` over the epochs into `losses.png`, at every epoch's end.
 
@@ -184,16 +195,15 @@ class LossCurves(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rows = read_log(self.run)
-        panels = {"content loss": ["content_loss", "val_content_loss"]}
-        if self.model.discriminator is not None:
-            panels |= {
-                "adversarial and discriminator loss": ["adversarial_loss", "discriminator_loss"],
-                "discriminator's output": ["d_hr", "d_sr"],
-            }
-        panels["PSNR, dB"] = ["psnr", "val_psnr"]
-        figure = Figure(figsize=(10, 7), layout="constrained")
-        grid = figure.subplots(len(panels) // 2, 2)
-        for axes, (title, columns) in zip(grid.flat, panels.items(), strict=True):
+        logged = {metric.name for metric in self.model.metrics}
+        panels = {title: columns for title, columns in PANELS.items() if columns[0] in logged}
+        height = -(-len(panels) // 2)
+        figure = Figure(figsize=(10, 3.5 * height), layout="constrained")
+        # The last one stays empty where there is an odd number of them.
+        grid = figure.subplots(height, 2, squeeze=False).flat
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (title, columns) in zip(grid, panels.items(), strict=False):
             for column in columns:
                 points = [
                     (int(row["epoch"]) + 1, float(row[column]))

@@ -40,7 +40,8 @@ class SRGAN(keras.Model):
 
     Logs, in training and in validation: `loss` (the generator's, weighted), `content_loss`,
     `adversarial_loss`, `discriminator_loss`, `d_hr` and `d_sr` (the discriminator's mean output on
-    photographs and on generated pictures), `psnr` and `ssim` (on luma).
+    photographs and on generated pictures), `psnr` and `ssim` (on luma); and what the adversarial
+    loss has of its own.
 
     Args:
         generator: model from `(batch, h, w, 3)` to `(batch, scale * h, scale * w, 3)`.
@@ -63,8 +64,6 @@ class SRGAN(keras.Model):
     Raises:
         ValueError: if the discriminator's sigmoid is not a layer of its own.
     """
-
-    BATCHES = 1  #: how many batches a step takes, one behind the other in `(lr, hr)`
 
     def __init__(
         self,
@@ -96,6 +95,7 @@ class SRGAN(keras.Model):
             self.trunk, self.head = split_discriminator(discriminator)
             means += ["adversarial_loss", "discriminator_loss", "d_hr", "d_sr"]
         self.means = [metrics.Mean(name=mean) for mean in means]
+        self.own_means = []
         self.scores = [PSNR(), SSIM()]
 
     def compile(
@@ -111,8 +111,9 @@ class SRGAN(keras.Model):
         Args:
             optimizer: the generator's, as Keras takes it.
             loss: content loss and adversarial loss. The first is a Keras loss or its name, the
-                second an `AdversarialLoss` or `"binary_crossentropy"`. Without a discriminator the
-                content loss alone.
+                second an `AdversarialLoss` or `"binary_crossentropy"`; its `weight` and
+                `learning_rate` are for recipes, the arguments here hold. Without a discriminator
+                the content loss alone.
             loss_weights: a weight for each; None: 1.
             discriminator_optimizer: None: one like the generator's.
             **kwargs: whatever else Keras takes, but for metrics.
@@ -135,6 +136,7 @@ class SRGAN(keras.Model):
         if self.discriminator is None:
             return
         self.adversarial_loss = choose_adversarial(chosen[1])
+        self.own_means = [metrics.Mean(name=name) for name in self.adversarial_loss.logs]
         if discriminator_optimizer is None:
             discriminator_optimizer = self.optimizer.from_config(self.optimizer.get_config())
         second = keras.optimizers.get(discriminator_optimizer)
@@ -151,7 +153,12 @@ class SRGAN(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """What the logs are made of."""
-        return [*self.means, *self.scores]
+        return [*self.means, *self.own_means, *self.scores]
+
+    @property
+    def batches(self) -> int:
+        """How many batches a step takes, one behind the other in `(lr, hr)`."""
+        return 1 if self.discriminator is None else self.adversarial_loss.critic_steps
 
     @property
     def non_trainable_variables(self) -> list[keras.Variable]:
@@ -166,23 +173,26 @@ class SRGAN(keras.Model):
     def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:
         """One step: the discriminator on photographs and generated pictures, then the generator.
 
-        The generated pictures are made once and serve both, unless the batch goes through in parts:
-        then the discriminator's update needs those of all parts first. The discriminator normalises
-        with the batch's own statistics throughout (`training=True`).
+        With `critic_steps` above 1 the discriminator learns from as many batches, one after the
+        other, and the generator from the last (Gulrajani et al. 2017, algorithm 1). The pictures
+        generated of that one are made once and serve both, unless it goes through in parts: then
+        the discriminator's update needs those of all parts first. The discriminator normalises with
+        the batch's own statistics throughout (`training=True`).
 
         Args:
-            data: `(lr, hr)`, `(batch, h, w, 3)` and `(batch, scale * h, scale * w, 3)` float32.
+            data: `(lr, hr)`, `(batch, h, w, 3)` and `(batch, scale * h, scale * w, 3)` float32, of
+                `batches` batches.
 
         Returns:
-            dict of logs.
+            dict of logs, of the last batch.
         """
-        lr, hr = data
-        chance = self.draw_chance(lr)
+        tensors = [ops.split(x, self.batches) for x in (*data, self.draw_chance(data[0]))]
+        *others, (lr, hr, chance) = zip(*tensors, strict=True)
+        for batch in others:
+            self.train_discriminator_alone(*batch)
         before = {}
         if self.discriminator is not None and self.parts > 1:
-            with unchanged(self.generator.non_trainable_variables):
-                sr = self.generate(lr, training=self.batch_statistics)
-            before = self.train_discriminator(hr, sr, chance)
+            before = self.train_discriminator_alone(lr, hr, chance)
 
         def objective(lr, hr, chance):
             sr = self.generator(lr, training=self.batch_statistics)
@@ -203,19 +213,28 @@ class SRGAN(keras.Model):
             self.update_average()
         return outputs
 
+    def train_discriminator_alone(self, lr: Any, hr: Any, chance: Any) -> dict[str, Any]:
+        """As `train_discriminator`, on what the generator, which stays as it is, makes of LR."""
+        with unchanged(self.generator.non_trainable_variables):
+            sr = self.generate(lr, training=self.batch_statistics)
+        return self.train_discriminator(hr, sr, chance)
+
     def train_discriminator(self, hr: Any, sr: Any, chance: Any) -> dict[str, Any]:
         """One update of the discriminator: photographs towards 1, generated pictures towards 0.
 
         Returns:
             dict of logs, one value a picture.
         """
-        return minimize(
+        variables = self.discriminator.trainable_variables
+        logs = minimize(
             lambda *part: self.discriminator_loss(*part, training=True),
             self.discriminator_optimizer,
-            self.discriminator.trainable_variables,
+            variables,
             (hr, sr, chance),
             self.parts,
         )
+        self.adversarial_loss.constrain(variables)
+        return logs
 
     def generator_loss(self, hr: Any, sr: Any, chance: Any, training: bool) -> tuple[Any, dict]:
         """The generator's loss: content and, if there is a discriminator, adversarial.
@@ -246,12 +265,13 @@ class SRGAN(keras.Model):
         features = [self.trunk(images, training=training) for images in (hr, sr)]
         scores = self.head(ops.concatenate(features), training=training)
         hr_scores, sr_scores = ops.split(scores, 2)
-        loss = self.adversarial_loss.critic(hr_scores, sr_scores, chance)
-        loss += self.adversarial_loss.penalty(
+        loss, logs = self.adversarial_loss.critic(hr_scores, sr_scores, chance)
+        penalty, more = self.adversarial_loss.penalty(
             lambda images: self.score(images, training=training), hr, sr, chance
         )
-        loss = loss[:, 0]
-        return loss, {"discriminator_loss": loss, **self.outputs_of(hr_scores, sr_scores)}
+        loss = (loss + penalty)[:, 0]
+        logs |= more | self.outputs_of(hr_scores, sr_scores)
+        return loss, {"discriminator_loss": loss, **logs}
 
     def score(self, images: Any, training: bool) -> Any:
         """The discriminator's scores of pictures, `(batch, 1)` float32."""
@@ -307,7 +327,7 @@ class SRGAN(keras.Model):
 
     def update_logs(self, hr: Any, sr: Any, logs: dict[str, Any]) -> dict[str, Any]:
         """Updates every metric, and returns them all."""
-        for metric in self.means:
+        for metric in [*self.means, *self.own_means]:
             metric.update_state(logs[metric.name])
         for metric in self.scores:
             metric.update_state(hr, sr)
@@ -320,7 +340,7 @@ class TutorialSRGAN(SRGAN):
     `fit` takes two batches a step, one behind the other: the discriminator's and the generator's.
     """
 
-    BATCHES = 2
+    batches = 2
 
     @stateless_on_jax
     def train_step(self, data: tuple[Any, Any]) -> dict[str, Any]:

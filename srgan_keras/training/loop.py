@@ -19,7 +19,7 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
-from srgan_keras.parts.content import VGGWeightsError
+from srgan_keras.parts.content import VGGWeightsError, choose_weights
 from srgan_keras.recipe import Recipe
 from srgan_keras.training import callbacks
 from srgan_keras.training.devices import (
@@ -89,6 +89,7 @@ def train(
         VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
     """
     run = Path(run)
+    vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
     data = load_data(data_folder, recipe)
     run_folder.check_new(run, resume)
     devices = choose_strategy(strategy)
@@ -96,14 +97,13 @@ def train(
     with devices.scope():
         with dtype_policy(recipe.precision):
             content_loss = recipe.content.build(vgg_weights)
-        gan = build_gan(recipe, content_loss, use_xla(), steps_per_execution)
+        gan = build_gan(recipe, content_loss, use_xla(), steps_per_execution, vgg_weights)
     steps_per_epoch = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
     print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
     micro_batch = fit_into_memory(gan, content_loss, recipe, batch, check_memory)
     recipe = recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
     start(gan, recipe, run, steps_per_epoch, resume, init_generator)
     check_executions(steps_per_epoch, gan.step, steps_per_execution)
-    vgg_weights = getattr(content_loss, "weights", vgg_weights)  # as the environment has it
     sources = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
     facts = {name: path and absolute(path) for name, path in sources.items()}
     run_folder.write_settings(run, recipe, {**facts, "devices": describe_devices(devices)}, resume)
@@ -160,7 +160,11 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 def build_gan(
-    recipe: Recipe, content_loss: Any, jit_compile: bool = False, steps_per_execution: int = 1
+    recipe: Recipe,
+    content_loss: Any,
+    jit_compile: bool = False,
+    steps_per_execution: int = 1,
+    vgg_weights: Any = "imagenet",
 ) -> SRGAN:
     """Builds the recipe's networks and compiles them into an `SRGAN`.
 
@@ -169,11 +173,13 @@ def build_gan(
         content_loss: a Keras loss, from the recipe's content loss part.
         jit_compile: whether XLA compiles the training step.
         steps_per_execution: int, steps that TensorFlow takes between two callbacks.
+        vgg_weights: as `VGGLoss` takes them, for a discriminator that needs them.
     """
     keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.precision):
         generator = recipe.generator.build(recipe.pairs.scale)
-        discriminator = recipe.discriminator and recipe.discriminator.build(recipe.pairs.crop_size)
+        part = recipe.discriminator
+        discriminator = part and part.build(recipe.pairs.crop_size, vgg_weights)
         gan = STEPS[recipe.step](
             generator,
             discriminator,
@@ -181,12 +187,13 @@ def build_gan(
             batch_statistics=recipe.batch_statistics,
             seed=recipe.seed,
         )
-    losses, weights = [content_loss], [recipe.content.weight]
+    losses, weights, second = [content_loss], [recipe.content.weight], None
     if recipe.adversarial:
         losses, weights = [*losses, recipe.adversarial], [*weights, recipe.adversarial.weight]
+        second = recipe.discriminator_optimizer().build()
     gan.compile(
         optimizer=recipe.optimizer.build(),
-        discriminator_optimizer=recipe.optimizer.build(),
+        discriminator_optimizer=second,
         loss=losses,
         loss_weights=weights,
         jit_compile=jit_compile,
@@ -325,7 +332,7 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
             epoch, done = divmod(gan.step, steps_per_epoch)
             gan.fit(
                 batches.training_batches(
-                    data.crops, pairs, size * gan.BATCHES, recipe.seed, first_batch=gan.step
+                    data.crops, pairs, size * gan.batches, recipe.seed, first_batch=gan.step
                 ),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else recipe.epochs,

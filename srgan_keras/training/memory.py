@@ -48,7 +48,10 @@ def training_memory(
     sizes = [model.count_params() for model in (generator, discriminator) if model]
     largest = max(math.prod(variable.shape) for variable in gan.trainable_variables)
     vgg = content_loss.vgg() if hasattr(content_loss, "vgg") else None
-    weights = 4 * sum(sizes) + 2 * largest + (vgg.count_params() if vgg else 0)
+    frozen = [vgg] if vgg else []
+    if discriminator:
+        frozen += frozen_networks(discriminator)
+    weights = 4 * sum(sizes) + 2 * largest + sum(model.count_params() for model in frozen)
     if gan.parts > 1:
         weights += max(sizes)
 
@@ -57,8 +60,10 @@ def training_memory(
     compared = outputs_per_picture(vgg, crop_size) if vgg else 0
     if vgg:
         compared += 3 * outputs_per_picture(vgg, crop_size, vgg.output_names)
-    # The discriminator's step sees HR and SR; the generator's sends SR through it and VGG19.
-    steps = (2 * judged, judged + compared)
+    # The discriminator's step sees HR and SR, and what lies between them where it has a penalty,
+    # forwards and backwards; the generator's sends SR through it and VGG19.
+    penalty = getattr(getattr(gan, "adversarial_loss", None), "gradient_penalty", 0)
+    steps = ((4 if penalty else 2) * judged, judged + compared)
     outputs = outputs_per_picture(generator, crop_size // scale) + max(steps)
     if gan.compute_dtype != "float32":
         weights += sum(sizes) / 2
@@ -84,7 +89,13 @@ def outputs_per_picture(model: keras.Model, size: int, names: list[str] | None =
             )
     outputs = [layer.output for layer in model.layers if names is None or layer.name in names]
     shapes = keras.Model(model.input, outputs).compute_output_shape((1, size, size, 3))
-    return sum(math.prod(shape) for shape in shapes)
+    inside = sum(outputs_per_picture(network, size) for network in frozen_networks(model))
+    return sum(math.prod(shape) for shape in shapes) + inside
+
+
+def frozen_networks(model: keras.Model) -> list[keras.Model]:
+    """The networks that layers of a model hold without being trained: `VGG19Features`."""
+    return [layer.vgg() for layer in model.layers if hasattr(layer, "vgg")]
 
 
 def fit_into_memory(
