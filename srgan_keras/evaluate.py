@@ -18,7 +18,7 @@ from srgan_keras.evaluation import tables
 from srgan_keras.evaluation.metrics import load_lpips
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
 from srgan_keras.inference.pretrained import PRETRAINED, stored_setting
-from srgan_keras.inference.upscaler import load_method
+from srgan_keras.inference.upscaler import load_methods
 from srgan_keras.run import versions
 from srgan_keras.training.devices import list_gpus
 
@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     names = args.model or ["bicubic"]
     methods = load_methods(names, args.scale, args.tile)
+    if tables.COMPARISON in methods:
+        raise UserError(f"A model cannot be called {tables.COMPARISON}. Rename its folder.")
     lpips = lpips_problem = None
     if args.lpips:
         try:
@@ -58,20 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     tables.write_results(args.out, describe_run(names), summaries, every_row, table)
     print(f"Written to {args.out}")
     return 2 if any_skipped else 0
-
-
-def load_methods(names: list[str], scale: int, tile: int) -> dict[str, tables.Method]:
-    """Loads methods by name, or by the name of their folder or file.
-
-    Raises:
-        UserError: if one does not load, or they cannot be told apart.
-    """
-    methods = {Path(name).resolve().name: load_method(name, scale, tile) for name in names}
-    if len(methods) < len(names):
-        raise UserError(f"Two of the models have the same name: {', '.join(names)}.")
-    if tables.COMPARISON in methods:
-        raise UserError(f"A model cannot be called {tables.COMPARISON}. Rename its folder.")
-    return methods
 
 
 def describe_run(names: list[str]) -> dict[str, Any]:
