@@ -6,9 +6,7 @@ This is the command line; what is measured, and how, is in `evaluation.tables`.
 """
 
 import argparse
-import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,7 @@ from srgan_keras.evaluation.metrics import load_lpips
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
 from srgan_keras.inference.pretrained import PRETRAINED, stored_setting
 from srgan_keras.inference.upscaler import load_methods
-from srgan_keras.run import versions
-from srgan_keras.training.devices import list_gpus
+from srgan_keras.training.devices import describe_session
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,14 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 def describe_run(names: list[str]) -> dict[str, Any]:
     """Says what was evaluated, with what, where and when, for the files that are written."""
     seeds = {name: stored_setting(name, "seed") for name in names}
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(sys.argv),
-        "hardware": f"{platform.processor() or platform.machine()}, {platform.platform()}",
-        "gpus": len(list_gpus()),
-        "versions": versions(),
-        "seeds": {name: seed for name, seed in seeds.items() if seed is not None},
-    }
+    known = {name: seed for name, seed in seeds.items() if seed is not None}
+    return {**describe_session(), "seeds": known}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
