@@ -21,6 +21,8 @@ CASES = {
     "tutorial": ("tutorial", "float32", 2, "logistic"),
     "wasserstein": ("joint", "float32", 1, "wasserstein"),
 }
+#: Recipe: its settings beside a crop size of 32.
+RECIPES = {"srcnn": {"filters": 4}, "vdsr": {"filters": 4, "depth": 3}}
 PROGRAM = """
 import json, sys
 import keras, numpy as np
@@ -30,12 +32,14 @@ from srgan_keras.parts.adversarial import Logistic, Wasserstein
 from srgan_keras.parts.content import VGGLoss
 from srgan_keras.parts.layers import FusedBatchNormalization
 from srgan_keras.parts.optimizers import FusedAdam
+from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import build_generator
 from srgan_keras.training.gan import SRGAN, TutorialSRGAN
+from srgan_keras.training.loop import build_gan
 
 on_jax = keras.backend.backend() == "jax"
 assert not on_jax or "tensorflow" not in sys.modules
-folder, start, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+folder, start, cases, recipes = *sys.argv[1:3], *map(json.loads, sys.argv[3:])
 
 
 def build_discriminator(adversarial):
@@ -49,15 +53,15 @@ def build_discriminator(adversarial):
 
 
 chance = np.random.default_rng(1).random((4, 3)).astype("float32")
+content_loss = VGGLoss("0.2*block1_conv1+0.8*block1_conv2", None, "vgg", 0.5, 0.5, True, 1e-3)
 
 
-def train(name, step, precision, parts, adversarial):
+def build(step, precision, parts, adversarial):
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(0)
     generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
     loss = {"logistic": Logistic(label_noise=0.2, generator_label_noise=0.1),
             "wasserstein": Wasserstein()}[adversarial]
-    content_loss = VGGLoss("block1_conv2", weights=None, preprocessing="vgg", feature_scale=0.1)
     gan = {"joint": SRGAN, "tutorial": TutorialSRGAN}[step](
         generator, build_discriminator(adversarial), ema_momentum=0.5, parts=parts
     )
@@ -68,7 +72,23 @@ def train(name, step, precision, parts, adversarial):
         optimizers = [LossScaleOptimizer(x, initial_scale=64.0) for x in optimizers]
     gan.compile(optimizers[0], [content_loss, loss], [1.0, 1e-3], optimizers[1],
                 run_eagerly=not on_jax)
-    for part, network in {"gan": gan, "vgg": content_loss.vgg()}.items():
+    return gan, content_loss
+
+
+def build_recipe(name, settings):
+    keras.config.set_dtype_policy("float32")
+    recipe = get_recipe(name, crop_size=32, epsilon=1e-3, **settings)
+    content_loss = recipe.content.build()
+    gan = build_gan(recipe, content_loss)
+    gan.run_eagerly = not on_jax
+    return gan, content_loss
+
+
+def train(name, gan, content_loss):
+    networks = {"gan": gan}
+    if hasattr(content_loss, "vgg"):
+        networks["vgg"] = content_loss.vgg()
+    for part, network in networks.items():
         if start == "-":
             np.savez(f"{folder}/{name}-{part}.npz", *network.get_weights())
         else:
@@ -82,7 +102,8 @@ def train(name, step, precision, parts, adversarial):
         gan.fit(lr[k : k + 4], hr[k : k + 4], batch_size=4, shuffle=False, verbose=0).history
         for k in range(0, 12, 4)
     ]
-    logs.append(gan.evaluate(lr[:4], hr[:4], batch_size=4, verbose=0, return_dict=True))
+    if step == "tutorial":  # Validation is the same for all.
+        logs.append(gan.evaluate(lr[:4], hr[:4], batch_size=4, verbose=0, return_dict=True))
     np.savez(f"{folder}/{name}-end.npz", *gan.get_weights())
     return {"logs": [{k: float(np.ravel(v)[0]) for k, v in row.items()} for row in logs],
             "paths": [w.path for w in gan.weights], "step": gan.step}
@@ -101,7 +122,8 @@ def moves_of_bias(scores):
     return moves
 
 
-results = {name: train(name, *case) for name, case in cases.items()}
+results = {name: train(name, *build(*case)) for name, case in cases.items()}
+results |= {name: train(name, *build_recipe(name, more)) for name, more in recipes.items()}
 keras.config.set_dtype_policy("float32")
 print(json.dumps({"cases": results, "moves": moves_of_bias([-5.0, -20.0, -40.0])}))
 """
@@ -116,7 +138,8 @@ def environment(backend):
 
 def run(backend, folder, start="-"):
     folder.mkdir()
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), json.dumps(CASES)]
+    cases = map(json.dumps, (CASES, RECIPES))
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), *cases]
     done = subprocess.run(
         command, env=environment(backend), capture_output=True, text=True, check=False
     )
@@ -131,7 +154,7 @@ def test_jax_trains_as_tensorflow_does(tmp_path):
     """
     reference = run("tensorflow", tmp_path / "tensorflow")
     result = run("jax", tmp_path / "jax", tmp_path / "tensorflow")
-    for case in CASES:
+    for case in (*CASES, *RECIPES):
         ours, theirs = result["cases"][case], reference["cases"][case]
         assert ours["step"] == theirs["step"] == 3
         tolerance = 4e-3 if "float16" in case else 1e-4

@@ -124,7 +124,8 @@ AVERAGED = (
 
 
 @pytest.mark.parametrize(
-    "settings", [pytest.param(TINY, marks=pytest.mark.graph), [*AVERAGED, "--precision", "float32"]]
+    "settings",
+    [TINY, pytest.param([*AVERAGED, "--precision", "float32"], marks=pytest.mark.graph)],
 )
 def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(
     crops, tmp_path, monkeypatch, settings

@@ -15,7 +15,7 @@ from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.settings import Part, setting
 
-SCALES = (2, 4, 8)
+SCALES = (2, 3, 4, 8)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,22 @@ import numpy as np
 from keras import layers, ops
 
 from srgan_keras.common.errors import UserError
-from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, PixelShuffle
+from srgan_keras.parts.layers import (
+    BicubicUpsampling,
+    ClipPictures,
+    FusedBatchNormalization,
+    Luma,
+    NarrowConv2D,
+    PixelShuffle,
+)
 
 CONVOLUTIONS = {layers.Conv2D, NarrowConv2D}
 NORMALIZATIONS = {layers.BatchNormalization, FusedBatchNormalization}
 #: Layers that make a pixel of the same pixel alone.
 POINTWISE = {
     *NORMALIZATIONS,
+    ClipPictures,
+    Luma,
     layers.Activation,
     layers.Add,
     layers.Average,
@@ -35,7 +44,7 @@ POINTWISE = {
     layers.Rescaling,
     layers.Subtract,
 }
-#: How many pixels away UpSampling2D's interpolations look.
+#: How many pixels away interpolations look.
 INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 
 
@@ -165,6 +174,8 @@ def _effect(layer: Any) -> tuple[int, int]:
         return 1, max(-(-dilation * (size - 1) // 2) for size, dilation in sides)
     if kind is layers.UpSampling2D and len(set(layer.size)) == 1:
         return layer.size[0], INTERPOLATIONS[layer.interpolation]
+    if kind is BicubicUpsampling:
+        return layer.scale, INTERPOLATIONS["bicubic"]
     if kind is PixelShuffle:
         return layer.scale, 0
     config = layer.get_config() if isinstance(layer, keras.layers.Layer) else {}
