@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     plan = choose_plan(args)
     shown, sample = choose_picture(args, plan, sets)
     for name, reason in plan.left_out.items():
-        print(f"{name} is left out: {reason}")
+        print(cli.with_flags(f"{name} is left out: {reason}"))
     if not study.train_runs(plan, args.out, args.data, args.vgg_weights):
         print("Stopped, with a checkpoint. The same command goes on.", flush=True)
         return 130
