@@ -15,7 +15,6 @@ import dataclasses
 import gc
 import json
 import shutil
-import statistics
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from matplotlib.ticker import MaxNLocator
 from srgan_keras import run as run_folder
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
-from srgan_keras.data.batches import training_batches
 from srgan_keras.evaluation import tables
 from srgan_keras.evaluation.comparison import draw_comparison
 from srgan_keras.inference.interpolation import FILTERS
@@ -39,7 +37,7 @@ from srgan_keras.inference.upscaler import load_method
 from srgan_keras.parts.content import Pixels
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
-from srgan_keras.training.loop import build_gan, dtype_policy, load_data, train
+from srgan_keras.training.loop import build_gan, dtype_policy, fit, load_data, train
 
 PLAN, RUNS, SCORES, SECONDS = "plan.json", "runs", "scores", "seconds.json"
 CURVES, PICTURE = "losses.png", "comparison.png"
@@ -204,17 +202,16 @@ def shorten(recipe: Recipe, steps: int, keep: Collection[str] = ()) -> Recipe:
 
 def seconds_per_step(recipe: Recipe, data: Path, vgg_weights: str | None) -> float:
     """Times a recipe's training steps, the median of a few; arguments as for `train`."""
-    crops = load_data(data, recipe).crops
+    crops = dataclasses.replace(load_data(data, recipe), held_out=[])
     with dtype_policy(recipe.precision):
         content_loss = recipe.content.build(vgg_weights)
     gan, times = build_gan(recipe, content_loss), []
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: times.append(time.perf_counter())
     )
-    batches = training_batches(crops, recipe.pairs, recipe.batch_size * gan.BATCHES, recipe.seed)
     steps = WARM_UP + TIMED + 1
-    gan.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[clock])
-    return statistics.median(np.diff(times[WARM_UP:]))
+    fit(gan, crops, recipe.with_settings(epochs=1), steps, [clock])
+    return float(np.median(np.diff(times[WARM_UP:])))
 
 
 def choose_steps(
