@@ -6,9 +6,7 @@ This is the command line; what is measured, and how, is in `evaluation.tables`.
 """
 
 import argparse
-import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,8 @@ from srgan_keras.evaluation import tables
 from srgan_keras.evaluation.metrics import load_lpips
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
 from srgan_keras.inference.pretrained import PRETRAINED, stored_setting
-from srgan_keras.inference.upscaler import load_method
-from srgan_keras.run import versions
-from srgan_keras.training.devices import list_gpus
+from srgan_keras.inference.upscaler import load_methods
+from srgan_keras.training.devices import describe_session
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     names = args.model or ["bicubic"]
     methods = load_methods(names, args.scale, args.tile)
+    if tables.COMPARISON in methods:
+        raise UserError(f"A model cannot be called {tables.COMPARISON}. Rename its folder.")
     lpips = lpips_problem = None
     if args.lpips:
         try:
@@ -60,31 +59,11 @@ def main(argv: list[str] | None = None) -> int:
     return 2 if any_skipped else 0
 
 
-def load_methods(names: list[str], scale: int, tile: int) -> dict[str, tables.Method]:
-    """Loads methods by name, or by the name of their folder or file.
-
-    Raises:
-        UserError: if one does not load, or they cannot be told apart.
-    """
-    methods = {Path(name).resolve().name: load_method(name, scale, tile) for name in names}
-    if len(methods) < len(names):
-        raise UserError(f"Two of the models have the same name: {', '.join(names)}.")
-    if tables.COMPARISON in methods:
-        raise UserError(f"A model cannot be called {tables.COMPARISON}. Rename its folder.")
-    return methods
-
-
 def describe_run(names: list[str]) -> dict[str, Any]:
     """Says what was evaluated, with what, where and when, for the files that are written."""
     seeds = {name: stored_setting(name, "seed") for name in names}
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(sys.argv),
-        "hardware": f"{platform.processor() or platform.machine()}, {platform.platform()}",
-        "gpus": len(list_gpus()),
-        "versions": versions(),
-        "seeds": {name: seed for name, seed in seeds.items() if seed is not None},
-    }
+    known = {name: seed for name, seed in seeds.items() if seed is not None}
+    return {**describe_session(), "seeds": known}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

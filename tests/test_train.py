@@ -20,7 +20,15 @@ from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.parts.content import VGGFeatures, VGGWeightsError
-from srgan_keras.run import CHECKPOINT, load_checkpoint, read_log, read_settings, rewind_log
+from srgan_keras.run import (
+    CHECKPOINT,
+    load_checkpoint,
+    read_log,
+    read_settings,
+    rewind_log,
+    write_settings,
+)
+from srgan_keras.systems import get_recipe
 from srgan_keras.training import callbacks, devices, loop, memory
 from srgan_keras.training.gan import SRGAN
 
@@ -61,6 +69,12 @@ def assert_same_state(run, other, atol=0):
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name], rtol=0, atol=atol, err_msg=name)
+
+
+def test_a_run_without_its_recipe_s_discriminator_is_read_as_such(tmp_path):
+    recipe = get_recipe("srgan-vgg54", adversarial_weight=0)
+    write_settings(tmp_path / "run", recipe, {"data": "", "vgg_weights": "imagenet"}, False)
+    assert read_settings(tmp_path / "run")["recipe"] == recipe
 
 
 def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
