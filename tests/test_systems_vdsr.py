@@ -4,11 +4,9 @@ from keras import layers
 
 from srgan_keras import evaluate, train, upscale
 from srgan_keras.common import pixels
-from srgan_keras.common.pictures import list_pictures, open_picture
-from srgan_keras.data import SAMPLE_IMAGES
+from srgan_keras.common.pictures import open_picture
 from srgan_keras.inference.graph import reach
 from srgan_keras.inference.pretrained import load_generator
-from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.parts.layers import BicubicUpsampling
 from srgan_keras.systems import get_recipe
 from srgan_keras.systems.vdsr import VDSR
@@ -78,10 +76,3 @@ def test_scale_3_from_crops_to_an_enlarged_picture(crops, tmp_path, monkeypatch,
     out = ["--out", str(tmp_path / "evaluation")]
     assert evaluate.main(["--data", data, *methods, *out]) == 0
     assert "| run | " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", ["vdsr"])
-def test_what_ships_enlarges_without_seams(name):
-    photo = open_picture(list_pictures(SAMPLE_IMAGES)[0])[:30, :40]
-    whole, tiled = (Upscaler(name, tile=tile)(photo).astype(int) for tile in (64, 16))
-    assert np.abs(whole - tiled).max() <= 1
