@@ -110,7 +110,11 @@ AVERAGED = (
 
 
 @pytest.mark.parametrize(
-    "settings", [pytest.param(TINY, marks=pytest.mark.graph), [*AVERAGED, "--precision", "float32"]]
+    "settings",
+    [
+        pytest.param([*TINY, "--critic-steps", "2"], marks=pytest.mark.graph),
+        [*AVERAGED, "--precision", "float32"],
+    ],
 )
 def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(
     crops, tmp_path, monkeypatch, settings
