@@ -89,12 +89,18 @@ class Recipe(Part):
                     "discriminator twice. Set `step` to joint."
                 )
 
+    @property
+    def batches_per_step(self) -> int:
+        """How many batches a step takes, and how often it updates the discriminator."""
+        if self.step == "tutorial":
+            return 2
+        return self.adversarial.critic_steps if self.adversarial else 1
+
     def discriminator_optimizer(self) -> Part:
         """The optimizer of the discriminator, whose rate takes its course in the same steps."""
-        updates = 2 if self.step == "tutorial" else self.adversarial.critic_steps
         settings = self.optimizer.settings()
         lengths = ("learning_rate_drop_step", "learning_rate_decay_steps")
-        course = {name: updates * settings[name] for name in lengths if name in settings}
+        course = {n: self.batches_per_step * settings[n] for n in lengths if n in settings}
         rate = self.adversarial.learning_rate or settings["learning_rate"]
         return self.optimizer.change(learning_rate=rate, **course)
 

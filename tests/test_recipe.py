@@ -119,6 +119,7 @@ def test_the_discriminator_s_rate_takes_the_generator_s_course():
     tutorial = get_recipe("tutorial", learning_rate_drop_step=5, discriminator_learning_rate=1e-3)
     assert tutorial.discriminator_optimizer().drop_step == 10
     assert tutorial.discriminator_optimizer().learning_rate == 1e-3
+    assert [x.batches_per_step for x in (get_recipe("srresnet"), tutorial, recipe)] == [1, 2, 3]
 
 
 def test_settings_of_before_there_were_critic_steps_still_make_a_recipe():

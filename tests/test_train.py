@@ -125,7 +125,10 @@ AVERAGED = (
 
 @pytest.mark.parametrize(
     "settings",
-    [TINY, pytest.param([*AVERAGED, "--precision", "float32"], marks=pytest.mark.graph)],
+    [
+        [*TINY, "--critic-steps", "2"],
+        pytest.param([*AVERAGED, "--precision", "float32"], marks=pytest.mark.graph),
+    ],
 )
 def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(
     crops, tmp_path, monkeypatch, settings

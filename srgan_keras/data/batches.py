@@ -33,10 +33,12 @@ def batches(folder: str | os.PathLike, recipe: Any) -> Iterable:
         recipe: `Recipe`.
 
     Returns:
-        as `training_batches`.
+        as `training_batches`; where a step of the recipe takes several batches, one behind the
+        other.
     """
     crops = list_crops(folder, recipe.pairs.crop_size, "train")
-    return training_batches(crops, recipe.pairs, recipe.batch_size, recipe.seed)
+    size = recipe.batch_size * recipe.batches_per_step
+    return training_batches(crops, recipe.pairs, size, recipe.seed)
 
 
 def training_batches(

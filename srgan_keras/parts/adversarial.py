@@ -122,12 +122,12 @@ class Wasserstein(AdversarialLoss):
 
     What the log says: `wasserstein_estimate`, mean D(HR) - mean D(SR), estimates the distance
     between photographs and generated pictures, from below; it rises while the critic learns to see
-    it and falls as the generator closes it. The critic's loss is minus that, plus the penalty. It
-    has no bound and no value of its own at which the critic "cannot tell them apart", other than
-    an estimate that stays at 0 however long the critic is trained: the article behind the recipe
-    `wdrn` takes a loss that "hovers around -1" for such a sign, but it says that the critic tells
-    the two apart by 1, at whatever steepness it has. `gradient_norm` is that steepness, between the
-    pictures: it should come to 1.
+    it and falls as the generator closes it. `gradient_norm` is the critic's steepness between the
+    pictures; it should come to 1. The critic's loss is minus the estimate, plus the penalty. It has
+    no bound, and no value of it stands for success: the article behind the recipe `wdrn` takes one
+    that "hovers around -1" as the critic's difficulty in telling generated pictures from
+    photographs, but it says that their mean scores differ by 1. Difficulty would be an estimate
+    near 0 that no further training of the critic raises.
     """
 
     gradient_penalty: float = setting(

@@ -323,6 +323,7 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
         UserError: if memory runs out, or a crop cannot be read.
     """
     pairs, size, started = recipe.pairs, recipe.batch_size, time.monotonic()
+    size_of_step = size * recipe.batches_per_step
     finished, validation = True, {}
     if data.held_out:
         held_out = batches.validation_batches(data.held_out, pairs, max(1, size // gan.parts))
@@ -332,7 +333,7 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
             epoch, done = divmod(gan.step, steps_per_epoch)
             gan.fit(
                 batches.training_batches(
-                    data.crops, pairs, size * gan.batches, recipe.seed, first_batch=gan.step
+                    data.crops, pairs, size_of_step, recipe.seed, first_batch=gan.step
                 ),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else recipe.epochs,
