@@ -26,6 +26,7 @@ import json, sys
 import keras, numpy as np
 from keras import layers
 from keras.optimizers import LossScaleOptimizer
+from srgan_keras.data.degradations import Degraded
 from srgan_keras.parts.adversarial import Logistic, Wasserstein
 from srgan_keras.parts.content import VGGLoss
 from srgan_keras.parts.layers import FusedBatchNormalization
@@ -103,6 +104,10 @@ def moves_of_bias(scores):
 
 results = {name: train(name, *case) for name, case in cases.items()}
 keras.config.set_dtype_policy("float32")
+pairs = Degraded(crop_size=32, clean_share=0.0)
+hr = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).repeat(4, 1).repeat(4, 2)
+lr = pairs.make(hr, *pairs.draw(np.random.default_rng(1), 4, 32))[0]
+np.save(f"{folder}/degraded.npy", keras.ops.convert_to_numpy(lr))
 print(json.dumps({"cases": results, "moves": moves_of_bias([-5.0, -20.0, -40.0])}))
 """
 
@@ -143,6 +148,9 @@ def test_jax_trains_as_tensorflow_does(tmp_path):
                 weights.append([file[key] for key in file.files])
         for path, a, b in zip(theirs["paths"], *weights, strict=True):
             np.testing.assert_allclose(a, b, atol=tolerance, err_msg=f"{case}: {path}")
+
+    degraded = [np.load(tmp_path / name / "degraded.npy") for name in ("jax", "tensorflow")]
+    assert np.abs(degraded[0] - degraded[1]).mean() * 127.5 < 0.1
 
     # Photographs and generated pictures have one score; the rate is 0.1.
     scores = np.array([-5.0, -20.0, -40.0])
