@@ -17,7 +17,6 @@ from srgan_keras.common.pictures import write_png
 from srgan_keras.evaluation import tables
 from srgan_keras.evaluation.metrics import load_lpips
 from srgan_keras.inference.interpolation import Interpolation
-from srgan_keras.systems import recipes
 from srgan_keras.training.devices import describe_session, require_tensorflow
 
 #: The systems of the literature, with each of their content losses.
@@ -139,7 +138,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option(
         "--recipes",
         nargs="+",
-        default=[name for name in LITERATURE if name in recipes()],
+        default=LITERATURE,
         help="what is trained; one with a discriminator starts from its generator trained on "
         "pixels, which is trained too where it is not among them",
     )

@@ -13,6 +13,7 @@ from typing import Any
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
 from srgan_keras.evaluation import tables
+from srgan_keras.evaluation.degrading import read_degradation
 from srgan_keras.evaluation.metrics import load_lpips
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
 from srgan_keras.inference.pretrained import PRETRAINED, stored_setting
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             lpips = load_lpips()
         except UserError as error:
             lpips_problem = str(error)
+    degrade = {"degrade": read_degradation(args.degrade)} if args.degrade else {}
     sets = tables.find_sets(args.data, args.lr, args.scale)
 
     summaries, every_row, any_skipped = {}, [], False
@@ -40,9 +42,10 @@ def main(argv: list[str] | None = None) -> int:
         line = tables.self_check(name, samples, args.scale, Interpolation("bicubic", args.scale))
         if line:
             print(line)
+        name = " ".join(filter(None, (name, args.degrade)))
         images = args.out / name if args.images else None
         rows, skipped = tables.evaluate(
-            methods, samples, args.scale, rgb=args.rgb, lpips=lpips, images=images
+            methods, samples, args.scale, rgb=args.rgb, lpips=lpips, images=images, **degrade
         )
         for image, reason in skipped.items():
             print(f"skipped {name}/{image}: {reason}", file=sys.stderr)
@@ -91,6 +94,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     option("--scale", type=cli.positive_int, default=4, help="factor between LR and HR")
     option("--tile", type=cli.positive_int, default=256, help="as for srgan_keras.upscale")
+    option(
+        "--degrade",
+        metavar="WHAT",
+        help="spoil the small pictures first: jpeg50 (quality), noise10 or blur1.5 (standard "
+        "deviation), or several joined by +",
+    )
     option("--rgb", action="store_true", help="measure over R, G and B too")
     option("--lpips", action="store_true", help="measure LPIPS too; needs the extra lpips")
     option("--images", action="store_true", help="write every result and comparison pictures")

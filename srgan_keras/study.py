@@ -205,7 +205,7 @@ def seconds_per_step(recipe: Recipe, data: Path, vgg_weights: str | None) -> flo
     crops = dataclasses.replace(load_data(data, recipe), held_out=[])
     with dtype_policy(recipe.precision):
         content_loss = recipe.content.build(vgg_weights)
-    gan, times = build_gan(recipe, content_loss), []
+    gan, times = build_gan(recipe, content_loss, vgg_weights=vgg_weights), []
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: times.append(time.perf_counter())
     )

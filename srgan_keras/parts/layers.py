@@ -15,6 +15,8 @@ from keras.applications import vgg19
 from srgan_keras.common import pixels
 from srgan_keras.parts.content import build_vgg, choose_weights
 
+UPSAMPLINGS = {2: 1, 4: 2, 8: 3}  # scale: how many upsampling blocks of factor 2
+
 
 @keras.saving.register_keras_serializable("srgan_keras")
 class PixelShuffle(keras.layers.Layer):

@@ -19,11 +19,15 @@ from srgan_keras.common.settings import Part, setting
 from srgan_keras.data.pairs import Pairs
 from srgan_keras.parts.adversarial import Logistic
 from srgan_keras.parts.content import PAPER_FEATURE_SCALE, Pixels, VGGFeatures
-from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, pixel_shuffle_block
+from srgan_keras.parts.layers import (
+    UPSAMPLINGS,
+    FusedBatchNormalization,
+    NarrowConv2D,
+    pixel_shuffle_block,
+)
 from srgan_keras.parts.optimizers import Adam
 from srgan_keras.recipe import Recipe
 
-UPSAMPLINGS = {2: 1, 4: 2, 8: 3}  # scale: how many upsampling blocks of factor 2
 #: Ledig et al. 2017, sections 2.2.1 and 3.2.
 PAPER_VGG54 = VGGFeatures("block5_conv4", preprocessing="vgg", feature_scale=PAPER_FEATURE_SCALE)
 PAPER_VGG22 = dataclasses.replace(PAPER_VGG54, layers="block2_conv2")
