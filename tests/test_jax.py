@@ -22,7 +22,7 @@ RECIPES = {
     "tutorial": {**GENERATOR, "content_loss": "block1_conv2", "micro_batch": 1},
     "srresnet": GENERATOR,
     "srresnet-vgg22": GENERATOR,
-    "srgan-mse": {**GENERATOR, "precision": "mixed_float16"},
+    "srgan-mse": {**GENERATOR, "precision": "mixed_float16", "micro_batch": 2},
     "srgan-vgg22": GENERATOR,
     "srgan-vgg54": GENERATOR,
     "srgan": GENERATOR,
@@ -89,7 +89,7 @@ def get_small_recipe(name, settings):
 
 def build(recipe):
     content_loss = recipe.content.build(None)
-    gan = build_gan(recipe, content_loss, vgg_weights=None)
+    gan = build_gan(recipe, content_loss, jit_compile=on_jax, vgg_weights=None)
     gan.run_eagerly = not on_jax
     # The backends draw other numbers from a seed.
     gan.draw_chance = lambda lr: chance[: len(lr)]
