@@ -174,8 +174,9 @@ def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
 @pytest.mark.graph
 def test_several_steps_an_execution_change_nothing(crops, tmp_path):
     one, three = tmp_path / "one", tmp_path / "three"
-    assert train.main(tiny(crops, one, "--epochs", "1")) == 0
-    assert train.main(tiny(crops, three, "--epochs", "1", "--steps-per-execution", "3")) == 0
+    settings = [*AVERAGED, "--precision", "float32", "--epochs", "1", "--data", str(crops)]
+    assert train.main([*settings, "--run", str(one)]) == 0
+    assert train.main([*settings, "--run", str(three), "--steps-per-execution", "3"]) == 0
     assert_same_state(one, three, atol=1e-5)  # Another graph may add in another order.
     with pytest.raises(UserError, match="do not divide into executions of 2"):
         train.main(tiny(crops, tmp_path / "two", "--steps-per-execution", "2"))
