@@ -175,6 +175,7 @@ def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
 def test_several_steps_an_execution_change_nothing(crops, tmp_path):
     one, three = tmp_path / "one", tmp_path / "three"
     settings = [*AVERAGED, "--precision", "float32", "--epochs", "1", "--data", str(crops)]
+    settings += ["--epsilon", "1e-3"]  # Else rounding alone moves what has no gradient.
     assert train.main([*settings, "--run", str(one)]) == 0
     assert train.main([*settings, "--run", str(three), "--steps-per-execution", "3"]) == 0
     assert_same_state(one, three, atol=1e-5)  # Another graph may add in another order.
