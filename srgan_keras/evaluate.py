@@ -6,21 +6,19 @@ This is the command line; what is measured, and how, is in `evaluation.tables`.
 """
 
 import argparse
-import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
 from srgan_keras.evaluation import tables
+from srgan_keras.evaluation.degrading import read_degradation
 from srgan_keras.evaluation.metrics import load_lpips
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
 from srgan_keras.inference.pretrained import PRETRAINED, stored_setting
-from srgan_keras.inference.upscaler import load_method
-from srgan_keras.run import versions
-from srgan_keras.training.devices import list_gpus
+from srgan_keras.inference.upscaler import load_methods
+from srgan_keras.training.devices import describe_session
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,12 +26,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     names = args.model or ["bicubic"]
     methods = load_methods(names, args.scale, args.tile)
+    if tables.COMPARISON in methods:
+        raise UserError(f"A model cannot be called {tables.COMPARISON}. Rename its folder.")
     lpips = lpips_problem = None
     if args.lpips:
         try:
             lpips = load_lpips()
         except UserError as error:
             lpips_problem = str(error)
+    degrade = {"degrade": read_degradation(args.degrade)} if args.degrade else {}
     sets = tables.find_sets(args.data, args.lr, args.scale)
 
     summaries, every_row, any_skipped = {}, [], False
@@ -41,9 +42,10 @@ def main(argv: list[str] | None = None) -> int:
         line = tables.self_check(name, samples, args.scale, Interpolation("bicubic", args.scale))
         if line:
             print(line)
+        name = " ".join(filter(None, (name, args.degrade)))
         images = args.out / name if args.images else None
         rows, skipped = tables.evaluate(
-            methods, samples, args.scale, rgb=args.rgb, lpips=lpips, images=images
+            methods, samples, args.scale, rgb=args.rgb, lpips=lpips, images=images, **degrade
         )
         for image, reason in skipped.items():
             print(f"skipped {name}/{image}: {reason}", file=sys.stderr)
@@ -60,31 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     return 2 if any_skipped else 0
 
 
-def load_methods(names: list[str], scale: int, tile: int) -> dict[str, tables.Method]:
-    """Loads methods by name, or by the name of their folder or file.
-
-    Raises:
-        UserError: if one does not load, or they cannot be told apart.
-    """
-    methods = {Path(name).resolve().name: load_method(name, scale, tile) for name in names}
-    if len(methods) < len(names):
-        raise UserError(f"Two of the models have the same name: {', '.join(names)}.")
-    if tables.COMPARISON in methods:
-        raise UserError(f"A model cannot be called {tables.COMPARISON}. Rename its folder.")
-    return methods
-
-
 def describe_run(names: list[str]) -> dict[str, Any]:
     """Says what was evaluated, with what, where and when, for the files that are written."""
     seeds = {name: stored_setting(name, "seed") for name in names}
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(sys.argv),
-        "hardware": f"{platform.processor() or platform.machine()}, {platform.platform()}",
-        "gpus": len(list_gpus()),
-        "versions": versions(),
-        "seeds": {name: seed for name, seed in seeds.items() if seed is not None},
-    }
+    known = {name: seed for name, seed in seeds.items() if seed is not None}
+    return {**describe_session(), "seeds": known}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -112,6 +94,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     option("--scale", type=cli.positive_int, default=4, help="factor between LR and HR")
     option("--tile", type=cli.positive_int, default=256, help="as for srgan_keras.upscale")
+    option(
+        "--degrade",
+        metavar="WHAT",
+        help="spoil the small pictures first: jpeg50 (quality), noise10 or blur1.5 (standard "
+        "deviation), or several joined by +",
+    )
     option("--rgb", action="store_true", help="measure over R, G and B too")
     option("--lpips", action="store_true", help="measure LPIPS too; needs the extra lpips")
     option("--images", action="store_true", help="write every result and comparison pictures")

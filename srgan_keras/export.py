@@ -22,7 +22,9 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m srgan_keras.export",
         description="Writes a trained generator as a SavedModel.",
     )
-    parser.add_argument("source", metavar="RUN", help="a run, a .keras file, srgan or srresnet")
+    parser.add_argument(
+        "source", metavar="RUN", help="a run, a .keras file, or a name such as srresnet"
+    )
     parser.add_argument(
         "--out",
         type=Path,

@@ -63,7 +63,10 @@ def write_settings(run: Path, recipe: Recipe, facts: dict[str, Any], resume: boo
     Raises:
         UserError: if another training has just started a run in the same folder.
     """
-    settings = {"recipe": {"name": recipe.name, **recipe.every_setting()}, **facts}
+    chosen = {"name": recipe.name, **recipe.every_setting()}
+    if recipe.adversarial is None:
+        chosen["adversarial_weight"] = 0  # Or the recipe of that name would bring its own.
+    settings = {"recipe": chosen, **facts}
     if not resume:
         run.mkdir(parents=True, exist_ok=True)
         try:

@@ -131,7 +131,7 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     option(
         "--init-generator",
         metavar="RUN",
-        help="start from the generator of this run, or from srresnet or srgan",
+        help="start from the generator of this run, or from one that ships, such as srresnet",
     )
     option("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
     option(

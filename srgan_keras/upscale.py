@@ -56,7 +56,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option(
         "--model",
         default="srgan",
-        help="srgan, srresnet, a run of srgan_keras.train, a .keras file or a SavedModel",
+        help="srgan, srresnet, vdsr, srcnn, a run of srgan_keras.train, a .keras file or a "
+        "SavedModel",
     )
     option(
         "--blend",

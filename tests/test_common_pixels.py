@@ -21,3 +21,9 @@ def test_to_8bit_clips_and_rounds():
 
 def test_to_255_neither_clips_nor_rounds():
     np.testing.assert_allclose(pixels.to_255(np.float32([-1, 0, 1, 1.2])), [0, 127.5, 255, 280.5])
+
+
+def test_luma_keeps_grey_and_range():
+    images = np.float32([[-1, -1, -1], [0.5, 0.5, 0.5], [1, -1, -1], [-1, 1, -1]])
+    expected = [[-1], [0.5], [2 * 0.299 - 1], [2 * 0.587 - 1]]
+    np.testing.assert_allclose(pixels.luma(images), expected, atol=1e-6)

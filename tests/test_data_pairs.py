@@ -32,9 +32,9 @@ def test_lr_settings():
 
 @pytest.mark.parametrize("scale", pairs.SCALES)
 def test_shapes_and_range(scale):
-    hr = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+    hr = np.random.default_rng(0).integers(0, 256, (2, 24, 48, 3), np.uint8)
     lr, scaled = Pairs(scale=scale).make(hr)
-    assert lr.shape == (2, 32 // scale, 48 // scale, 3)
+    assert lr.shape == (2, 24 // scale, 48 // scale, 3)
     np.testing.assert_allclose(scaled, hr / 127.5 - 1, atol=1e-6)
     assert np.abs(lr).max() <= 1
 
@@ -44,8 +44,10 @@ def test_settings_that_do_not_go_together():
         Pairs(crop_size=33)
     with pytest.raises(UserError, match=r"less than a third of crop_size, 24\. Received: 8"):
         Pairs(crop_size=24, lr_blur_sigma=8.0)
-    with pytest.raises(UserError, match=r"scale must be one of 2, 4, 8\. Received: 3"):
-        Pairs(scale=3)
+    with pytest.raises(UserError, match=r"scale must be one of 2, 3, 4, 8\. Received: 5"):
+        Pairs(scale=5)
+    with pytest.raises(UserError, match=r"crop_size must be a multiple of the scale, 3\..*: 32"):
+        Pairs(scale=3, crop_size=32)
 
 
 def test_blur_keeps_a_flat_picture_and_spreads_a_point():

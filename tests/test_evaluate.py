@@ -103,6 +103,18 @@ def test_small_pictures_alone_are_enlarged_and_never_reduced(photos, tmp_path, c
     assert "PSNR" not in capsys.readouterr().out
 
 
+def test_small_pictures_can_be_spoilt_first(photos, tmp_path, capsys):
+    scores = []
+    for options in ([], ["--degrade", "blur1+jpeg30"]):
+        assert run("--data", photos, *options, "--out", tmp_path / "out") == 0
+        results = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
+        ((name, by_method),) = results.items()
+        scores.append((name, by_method["bicubic"]["psnr_y"]))
+    assert [name for name, _ in scores] == ["photos", "photos blur1+jpeg30"]
+    assert scores[1][1] < scores[0][1]
+    assert "| method | photos blur1+jpeg30 PSNR / SSIM |" in capsys.readouterr().out
+
+
 def test_clear_errors(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     comparison = tmp_path / "comparison"
@@ -112,6 +124,7 @@ def test_clear_errors(photos, tmp_path):
         (["--data", tmp_path / "empty"], "no pictures"),
         (["--data", photos, "--model", "cubic"], "nor one of nearest"),
         (["--data", photos, photos], "same name"),
+        (["--data", photos, "--degrade", "gif"], r"degrade must be jpeg.*Received: 'gif'"),
         (["--data", photos, "--lr", photos], "same name"),
         (["--data", photos, "--model", tmp_path / "empty"], "no generator"),
         (["--data", photos, "--model", comparison], "cannot be called comparison"),

@@ -11,83 +11,102 @@ import pytest
 from data_prep.pack import pack
 from srgan_keras import train
 from srgan_keras.inference.pretrained import load_generator
+from srgan_keras.systems import recipes
 
 pytest.importorskip("jax")
 
-#: Case: (step, precision, parts of a batch). Those named as recipes train a recipe's networks.
-CASES = {
-    "float16 parts": ("joint", "mixed_float16", 2),
-    "tutorial": ("tutorial", "float32", 2),
-    "srgan-5": ("joint", "float32", 1),
-    "wdrn-mse": ("joint", "float32", 1),
-    "wdrn": ("joint", "float32", 1),
+SMALL = {"crop_size": 32, "filters": 4, "epsilon": 1e-3}
+GENERATOR = {**SMALL, "residual_blocks": 1, "ema_momentum": 0.5}
+#: Recipe: what is small of it here, beside the discriminator.
+RECIPES = {
+    "tutorial": {**GENERATOR, "content_loss": "block1_conv2", "micro_batch": 1},
+    "srresnet": GENERATOR,
+    "srresnet-vgg22": GENERATOR,
+    "srgan-mse": {**GENERATOR, "precision": "mixed_float16", "micro_batch": 2},
+    "srgan-vgg22": GENERATOR,
+    "srgan-vgg54": GENERATOR,
+    "srgan": GENERATOR,
+    "srgan-5": GENERATOR,
+    "wdrn-mse": {**GENERATOR, "dense_layers": 2, "growth": 3, "normalization": "instance"},
+    "wdrn": {
+        **GENERATOR,
+        **{"dense_layers": 1, "growth": 3},
+        **{"discriminator_filters": 4, "dense_units": 8, "critic_steps": 2},
+        **{"critic_layer": "block2_conv2", "content_loss": "block2_conv2"},
+    },
+    "srcnn": SMALL,
+    "vdsr": {**SMALL, "depth": 3},
 }
 PROGRAM = """
-import json, sys
+import dataclasses, functools, json, sys
 import keras, numpy as np
 from keras import layers
-from keras.optimizers import LossScaleOptimizer
-from srgan_keras.parts.adversarial import Logistic
-from srgan_keras.parts.content import VGGLoss
+from keras.applications import vgg19
+from srgan_keras.common.settings import Part
+from srgan_keras.data.degradations import Degraded
 from srgan_keras.parts.layers import FusedBatchNormalization
-from srgan_keras.parts.optimizers import FusedAdam
 from srgan_keras.systems import get_recipe
-from srgan_keras.systems.srgan import build_generator
-from srgan_keras.training.gan import SRGAN, TutorialSRGAN
+from srgan_keras.training.loop import build_gan
 from srgan_keras.training.memory import frozen_networks
 
 on_jax = keras.backend.backend() == "jax"
 assert not on_jax or "tensorflow" not in sys.modules
-folder, start, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-
-
-def build_discriminator():
-    pictures = keras.Input((32, 32, 3))
-    x = layers.Conv2D(4, 3, strides=2, activation="tanh")(pictures)
-    x = layers.LeakyReLU(0.2)(FusedBatchNormalization()(layers.Conv2D(4, 3, strides=2)(x)))
-    x = layers.Dense(1, dtype="float32", name="score")(layers.Flatten()(x))
-    return keras.Model(pictures, layers.Activation("sigmoid", dtype="float32")(x))
-
-
-TINY = {
-    "srgan-5": {"discriminator_filters": 4, "dense_units": 8},
-    "wdrn-mse": {"dense_layers": 2, "growth": 3, "normalization": "instance"},
-    "wdrn": {"dense_layers": 2, "growth": 3, "critic_layer": "block2_conv1", "critic_steps": 2,
-             "discriminator_filters": 4, "dense_units": 8},
-}
-
-
-def build_networks(name):
-    if name in TINY:
-        recipe = get_recipe(name, crop_size=32, filters=4, residual_blocks=1, **TINY[name])
-        critic = recipe.discriminator and recipe.discriminator.build(32, None)
-        return recipe.generator.build(4), critic, recipe.adversarial
-    generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
-    loss = Logistic(label_noise=0.2, generator_label_noise=0.1)
-    return generator, build_discriminator(), loss
-
-
+folder, start, recipes = *sys.argv[1:3], json.loads(sys.argv[3])
 chance = np.random.default_rng(1).random((4, 3)).astype("float32")
 
 
-def train(name, step, precision, parts):
-    keras.config.set_dtype_policy(precision)
-    keras.utils.set_random_seed(0)
-    generator, discriminator, loss = build_networks(name)
-    content_loss = VGGLoss("block1_conv2", weights=None, preprocessing="vgg", feature_scale=0.1)
-    gan = {"joint": SRGAN, "tutorial": TutorialSRGAN}[step](
-        generator, discriminator, ema_momentum=0.5, parts=parts
-    )
+@functools.cache
+def narrow_vgg19(**options):
+    x = pictures = keras.Input((None, None, 3))
+    for block, convolutions in enumerate((2, 2, 4, 4, 4), start=1):
+        for k in range(1, convolutions + 1):
+            name = f"block{block}_conv{k}"
+            x = layers.Conv2D(4, 3, padding="same", activation="relu", name=name)(x)
+        x = layers.MaxPooling2D(2)(x)
+    return keras.Model(pictures, x)
+
+
+vgg19.VGG19 = narrow_vgg19
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallDiscriminator(Part):
+    def build(self, image_size, vgg_weights):
+        x = pictures = keras.Input((32, 32, 3))
+        for _ in range(2):
+            x = FusedBatchNormalization()(layers.Conv2D(4, 3, strides=2)(x))
+            x = layers.LeakyReLU(0.2)(x)
+        x = layers.Dense(1, dtype="float32", name="score")(layers.Flatten()(x))
+        return keras.Model(pictures, layers.Activation("sigmoid", dtype="float32")(x))
+
+
+def get_small_recipe(name, settings):
+    recipe = get_recipe(name, **settings)
+    if recipe.discriminator and "dense_units" not in settings:
+        recipe = dataclasses.replace(recipe, discriminator=SmallDiscriminator())
+    return recipe
+
+
+def build(recipe):
+    content_loss = recipe.content.build(None)
+    gan = build_gan(recipe, content_loss, jit_compile=on_jax, vgg_weights=None)
+    gan.run_eagerly = not on_jax
     # The backends draw other numbers from a seed.
     gan.draw_chance = lambda lr: chance[: len(lr)]
-    optimizers = [FusedAdam(1e-3, epsilon=1e-3) for _ in range(2)]
-    if precision == "mixed_float16":  # A scale that none of these gradients overflows.
-        optimizers = [LossScaleOptimizer(x, initial_scale=64.0) for x in optimizers]
-    losses = {content_loss: 1.0} | ({loss: 1e-3} if loss else {})
-    gan.compile(optimizers[0], list(losses), list(losses.values()), optimizers[1],
-                run_eagerly=not on_jax)
-    critic_vgg = frozen_networks(discriminator) if discriminator else []
-    for part, network in enumerate([gan, content_loss.vgg(), *critic_vgg]):
+    if recipe.precision == "mixed_float16":  # A scale that none of these gradients overflows.
+        for optimizer in (gan.optimizer, getattr(gan, "discriminator_optimizer", None)):
+            if optimizer:
+                optimizer.dynamic_scale.assign(64.0)
+    vgg = [content_loss.vgg()] if hasattr(content_loss, "vgg") else []
+    critic = frozen_networks(gan.discriminator) if gan.discriminator else []
+    return gan, [gan, *vgg, *critic]
+
+
+def train(name, settings):
+    recipe = get_small_recipe(name, settings)
+    gan, networks = build(recipe)
+    gan.parts = 4 // (recipe.micro_batch or 4) // (2 if name == "tutorial" else 1)
+    for part, network in enumerate(networks):
         if start == "-":
             np.savez(f"{folder}/{name}-{part}.npz", *network.get_weights())
         else:
@@ -101,15 +120,17 @@ def train(name, step, precision, parts):
         gan.fit(lr[k : k + 4], hr[k : k + 4], batch_size=4, shuffle=False, verbose=0).history
         for k in range(0, 12, 4)
     ]
-    logs.append(gan.evaluate(lr[:4], hr[:4], batch_size=4, verbose=0, return_dict=True))
+    if name == "tutorial":  # Validation is the same for all.
+        logs.append(gan.evaluate(lr[:4], hr[:4], batch_size=4, verbose=0, return_dict=True))
     np.savez(f"{folder}/{name}-end.npz", *gan.get_weights())
     return {"logs": [{k: float(np.ravel(v)[0]) for k, v in row.items()} for row in logs],
             "paths": [w.path for w in gan.weights], "step": gan.step}
 
 
-def moves_of_bias(scores):
-    gan = SRGAN(build_generator(filters=2, residual_blocks=0), build_discriminator())
-    gan.compile(keras.optimizers.SGD(0.1), ["mse", "binary_crossentropy"], run_eagerly=not on_jax)
+def moves_of_bias(settings, scores):
+    gan, _ = build(get_small_recipe("srgan-mse", settings))
+    gan.discriminator_optimizer = keras.optimizers.SGD(0.1)
+    gan.discriminator_optimizer.build(gan.discriminator.trainable_variables)
     layer = gan.discriminator.get_layer("score")
     moves = []
     for score in scores:
@@ -120,9 +141,13 @@ def moves_of_bias(scores):
     return moves
 
 
-results = {name: train(name, *case) for name, case in cases.items()}
-keras.config.set_dtype_policy("float32")
-print(json.dumps({"cases": results, "moves": moves_of_bias([-5.0, -20.0, -40.0])}))
+results = {name: train(name, settings) for name, settings in recipes.items()}
+pairs = Degraded(crop_size=32, clean_share=0.0)
+hr = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).repeat(4, 1).repeat(4, 2)
+lr = pairs.make(hr, *pairs.draw(np.random.default_rng(1), 4, 32))[0]
+np.save(f"{folder}/degraded.npy", keras.ops.convert_to_numpy(lr))
+moves = moves_of_bias(recipes["srresnet"], [-5.0, -20.0, -40.0])
+print(json.dumps({"recipes": results, "moves": moves}))
 """
 
 
@@ -135,7 +160,7 @@ def environment(backend):
 
 def run(backend, folder, start="-"):
     folder.mkdir()
-    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), json.dumps(CASES)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(start), json.dumps(RECIPES)]
     done = subprocess.run(
         command, env=environment(backend), capture_output=True, text=True, check=False
     )
@@ -143,25 +168,30 @@ def run(backend, folder, start="-"):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_jax_trains_as_tensorflow_does(tmp_path):
-    """Losses, metrics and weights after steps of both networks from the same weights, averages
-    included; and how far a discriminator moves that is surely wrong. One test, because its two
-    processes take most of its time.
+def test_every_recipe_trains_on_jax_as_on_tensorflow(tmp_path):
+    """Losses, metrics and weights after three steps from the same weights, averages included; and
+    how far a discriminator moves that is surely wrong. One test, because its two processes take
+    most of its time.
     """
+    others = {"tutorial-fast", "paper", "demo", "photo-srresnet", "photo"}  # of the same losses
+    assert RECIPES.keys() == recipes().keys() - others
     reference = run("tensorflow", tmp_path / "tensorflow")
     result = run("jax", tmp_path / "jax", tmp_path / "tensorflow")
-    for case in CASES:
-        ours, theirs = result["cases"][case], reference["cases"][case]
+    for name, settings in RECIPES.items():
+        ours, theirs = result["recipes"][name], reference["recipes"][name]
         assert ours["step"] == theirs["step"] == 3
-        tolerance = 4e-3 if "float16" in case else 1e-4
+        tolerance = 4e-3 if "precision" in settings else 1e-4
         for row, expected in zip(ours["logs"], theirs["logs"], strict=True):
-            assert row == pytest.approx(expected, rel=10 * tolerance, abs=tolerance), case
+            assert row == pytest.approx(expected, rel=10 * tolerance, abs=tolerance), name
         weights = []
         for backend in ("jax", "tensorflow"):
-            with np.load(tmp_path / backend / f"{case}-end.npz") as file:
+            with np.load(tmp_path / backend / f"{name}-end.npz") as file:
                 weights.append([file[key] for key in file.files])
         for path, a, b in zip(theirs["paths"], *weights, strict=True):
-            np.testing.assert_allclose(a, b, atol=tolerance, err_msg=f"{case}: {path}")
+            np.testing.assert_allclose(a, b, atol=tolerance, err_msg=f"{name}: {path}")
+
+    degraded = [np.load(tmp_path / name / "degraded.npy") for name in ("jax", "tensorflow")]
+    assert np.abs(degraded[0] - degraded[1]).mean() * 127.5 < 0.1
 
     # Photographs and generated pictures have one score; the rate is 0.1.
     scores = np.array([-5.0, -20.0, -40.0])

@@ -46,7 +46,7 @@ SOURCES = sorted([*(ROOT / "srgan_keras").rglob("*.py"), *(ROOT / "data_prep").r
 #: From the ground up: a module imports of these floors only those below its own, or its own.
 FLOORS = (
     "common", "data_prep", "parts", "data", "evaluation", "recipe", "systems", "run", "inference",
-    "training", "commands",
+    "training", "study", "commands",
 )  # fmt: skip
 
 

@@ -1,8 +1,17 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from srgan_keras.parts.content import VGGLoss, VGGWeightsError, build_vgg
+from srgan_keras.common.errors import UserError
+from srgan_keras.parts.content import (
+    VGGLoss,
+    VGGWeightsError,
+    build_vgg,
+    parse_layers,
+    total_variation,
+)
+from srgan_keras.systems import get_recipe
 
 WEIGHTS = "vgg19/vgg19_imagenet_notop_uint8.h5"
 
@@ -38,7 +47,7 @@ def test_feature_scale_and_preprocessing():
     x = pictures()
     caffe = (x[..., ::-1] + 1) * 127.5 - np.float32([103.939, 116.779, 123.68])
     np.testing.assert_allclose(
-        loss.features(x), 0.5 * np.asarray(loss.vgg()(caffe)), rtol=1e-4, atol=1e-4
+        loss.features(x)[0], 0.5 * np.asarray(loss.vgg()(caffe)), rtol=1e-4, atol=1e-4
     )
 
 
@@ -47,9 +56,106 @@ def test_layer_is_after_its_relu():
 
 
 def test_config_round_trip():
-    loss = VGGLoss("block1_conv1", weights=None, preprocessing="vgg", feature_scale=0.5)
+    loss = VGGLoss(
+        "block1_conv1+0.5*block1_conv2", None, "vgg", 0.5, 0.1, True, 2e-8, reduction="sum"
+    )
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert again.get_config() == loss.get_config()
+    assert (again.settings, again.reduction) == (loss.settings, "sum")
+
+
+FIVE = ("block1_conv2", "block2_conv2", "block3_conv4", "block4_conv4", "block5_conv4")
+
+
+@pytest.fixture(scope="module")
+def five():
+    """The content loss of the recipe `srgan`, with random weights."""
+    return get_recipe("srgan").content.build(None)
+
+
+def written_out(vgg, hr, sr):
+    """The loss that the second round's `srgan` was trained with, before it was a setting."""
+
+    def features(x):
+        x = (x[..., ::-1] + 1) * 127.5 - np.float32([103.939, 116.779, 123.68])
+        return [np.asarray(f, np.float64) for f in vgg(x)]
+
+    parts = []
+    for a, b in zip(features(hr), features(sr), strict=True):
+        a, b = (f / np.sqrt((f * f).sum(-1, keepdims=True) + 1e-3) for f in (a, b))
+        parts.append(((a - b) ** 2).sum(-1).mean((1, 2)))
+    return sum(parts) / 5 + 0.5 * np.abs(hr - sr).mean((1, 2, 3))
+
+
+def test_five_layers_of_unit_length_and_half_of_the_absolute_error(five):
+    hr, sr = pictures(), pictures(seed=1)
+    sr[0] = hr[0]
+    assert five.vgg().output_names == list(FIVE)
+    losses = np.asarray(five.call(hr, sr))
+    assert losses.shape == (2,)
+    assert losses[0] == 0
+    np.testing.assert_allclose(losses, written_out(five.vgg(), hr, sr), rtol=1e-3)
+
+
+def test_features_have_unit_length(five):
+    for features in five.features(pictures()):
+        np.testing.assert_allclose(np.square(features).sum(-1), 1, atol=0.05)
+
+
+def test_several_layers_pixels_and_total_variation_are_their_weighted_sum():
+    hr, sr = pictures(), pictures(seed=1)
+    layers = "0.5*block1_conv2+block1_conv1"
+    loss = VGGLoss(layers, weights=None, pixel_weight=0.5, total_variation_weight=1e-3)
+    expected = 0.5 * np.abs(hr - sr).mean((1, 2, 3)) + 1e-3 * np.asarray(total_variation(sr))
+    for weight, a, b in zip((0.5, 1.0), loss.features(hr), loss.features(sr), strict=True):
+        expected += weight * np.square(np.asarray(a) - np.asarray(b)).mean((1, 2, 3))
+    np.testing.assert_allclose(loss.call(hr, sr), expected, rtol=1e-5)
+
+
+def test_total_variation_adds_up_the_gradient_s_length():
+    ramp = np.broadcast_to(0.3 * np.arange(5.0)[:, None] + 0.4 * np.arange(6.0), (2, 5, 6))
+    images = np.stack([ramp, ramp, ramp], axis=-1).astype(np.float32)
+    images[1] = 7
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        sums = total_variation(images)
+    np.testing.assert_allclose(sums, [3 * 4 * 5 * 0.5, 0], atol=1e-4)
+    np.testing.assert_array_equal(tape.gradient(sums, images)[1], 0)
+
+
+def test_gradients_flow_to_the_generated_picture_alone(five):
+    hr, sr = map(tf.constant, (pictures(), pictures(seed=1)))
+    with tf.GradientTape() as tape:
+        tape.watch((hr, sr))
+        value = five(hr, sr)
+    to_hr, to_sr = tape.gradient(value, (hr, sr))
+    assert to_hr is None
+    assert np.isfinite(to_sr).all()
+    assert np.any(to_sr)
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("block5_conv4", {"block5_conv4": 1.0}),
+        ("0.5*block2_conv2+block5_conv4", {"block2_conv2": 0.5, "block5_conv4": 1.0}),
+        ("2e-1*block1_conv1+0*block1_conv2", {"block1_conv1": 0.2, "block1_conv2": 0.0}),
+    ],
+)
+def test_layers_as_they_are_written(text, layers):
+    assert parse_layers(text) == layers
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "block6_conv1", "block5_conv4+", "*block5_conv4", "block5_conv4*2", "x*block5_conv4",
+     "-1*block5_conv4", "nan*block5_conv4", "inf*block5_conv4", "block5_conv4+block5_conv4",
+     "block5_conv4+mse"],
+)  # fmt: skip
+def test_layers_that_are_none(text):
+    with pytest.raises(UserError, match=r"content_loss must be mse, mae, or layers .*Received: "):
+        parse_layers(text)
 
 
 def test_missing_weights_name_the_ways_out(tmp_path):
@@ -73,17 +179,7 @@ def test_failed_download_names_the_ways_out(monkeypatch):
         VGGLoss()
 
 
-def test_pixel_weight_adds_the_mean_absolute_error():
-    rng = np.random.default_rng(0)
-    hr, sr = rng.uniform(-1, 1, (2, 2, 16, 16, 3)).astype(np.float32)
-    loss = VGGLoss("block1_conv1", weights=None, pixel_weight=0.5)
-    features = VGGLoss("block1_conv1", weights=None)
-    features.vgg().set_weights(loss.vgg().get_weights())
-    expected = np.asarray(features.call(hr, sr)) + 0.5 * np.abs(hr - sr).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(loss.call(hr, sr), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("arguments", [{"layer": "block6_conv1"}, {"preprocessing": "none"}])
+@pytest.mark.parametrize("arguments", [{"layers": "block6_conv1"}, {"preprocessing": "none"}])
 def test_errors_say_what_was_received(arguments):
     with pytest.raises(ValueError, match="Received: "):
         VGGLoss(weights=None, **arguments)

@@ -52,7 +52,20 @@ def test_an_srgan_goes_on_where_the_srresnet_it_starts_from_ended():
     assert first.generator == then.generator
     assert first.pairs == then.pairs
     assert (first.content, first.adversarial) == (Pixels("mse"), None)
-    assert (then.content.layer, then.adversarial) == ("block5_conv4", Logistic())
+    assert (then.content.layers, then.adversarial) == ("block5_conv4", Logistic())
+
+
+def test_the_paper_s_content_losses():
+    """Ledig et al. 2017, table 1: with and without a discriminator."""
+    mse, vgg22, vgg54 = (get_recipe(f"srgan-{name}") for name in ("mse", "vgg22", "vgg54"))
+    assert dataclasses.replace(mse, name="", content=vgg54.content) == dataclasses.replace(
+        vgg54, name=""
+    )
+    assert mse.content == get_recipe("srresnet").content == Pixels("mse")
+    assert (vgg22.content.layers, vgg54.content.layers) == ("block2_conv2", "block5_conv4")
+    alone = get_recipe("srresnet-vgg22")
+    assert alone.discriminator is None
+    assert alone.content == vgg22.content.change(total_variation_weight=2e-8)
 
 
 def test_a_setting_can_be_changed_whatever_part_it_belongs_to():
@@ -67,6 +80,8 @@ def test_settings_choose_parts():
     recipe = get_recipe("srresnet", content_loss="block2_conv2", vgg_feature_scale=0.1)
     assert recipe.content == VGGFeatures("block2_conv2", feature_scale=0.1)
     assert get_recipe("demo", content_loss="mae").content == Pixels("mae")
+    several = "0.5*block2_conv2+block5_conv4"
+    assert get_recipe("srresnet", content_loss=several).content == VGGFeatures(several)
     alone = get_recipe("tutorial", adversarial_weight=0)
     assert (alone.discriminator, alone.adversarial, alone.step) == (None, None, "joint")
     assert get_recipe("srresnet", adversarial_weight=0) == get_recipe("srresnet")
@@ -141,7 +156,7 @@ def test_settings_that_exclude_each_other():
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("scale", 3),
+        ("scale", 5),
         ("crop_size", 98),
         ("crop_size", 8),
         ("upsampling", "cubic"),

@@ -20,7 +20,15 @@ from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.parts.content import VGGFeatures, VGGWeightsError
-from srgan_keras.run import CHECKPOINT, load_checkpoint, read_log, read_settings, rewind_log
+from srgan_keras.run import (
+    CHECKPOINT,
+    load_checkpoint,
+    read_log,
+    read_settings,
+    rewind_log,
+    write_settings,
+)
+from srgan_keras.systems import get_recipe
 from srgan_keras.training import callbacks, devices, loop, memory
 from srgan_keras.training.gan import SRGAN
 
@@ -61,6 +69,12 @@ def assert_same_state(run, other, atol=0):
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name], rtol=0, atol=atol, err_msg=name)
+
+
+def test_a_run_without_its_recipe_s_discriminator_is_read_as_such(tmp_path):
+    recipe = get_recipe("srgan-vgg54", adversarial_weight=0)
+    write_settings(tmp_path / "run", recipe, {"data": "", "vgg_weights": "imagenet"}, False)
+    assert read_settings(tmp_path / "run")["recipe"] == recipe
 
 
 def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
@@ -110,7 +124,11 @@ AVERAGED = (
 
 
 @pytest.mark.parametrize(
-    "settings", [pytest.param(TINY, marks=pytest.mark.graph), [*AVERAGED, "--precision", "float32"]]
+    "settings",
+    [
+        [*TINY, "--critic-steps", "2"],
+        pytest.param([*AVERAGED, "--precision", "float32"], marks=pytest.mark.graph),
+    ],
 )
 def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(
     crops, tmp_path, monkeypatch, settings
@@ -156,8 +174,9 @@ def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
 @pytest.mark.graph
 def test_several_steps_an_execution_change_nothing(crops, tmp_path):
     one, three = tmp_path / "one", tmp_path / "three"
-    assert train.main(tiny(crops, one, "--epochs", "1")) == 0
-    assert train.main(tiny(crops, three, "--epochs", "1", "--steps-per-execution", "3")) == 0
+    settings = [*AVERAGED, "--precision", "float32", "--epochs", "1", "--data", str(crops)]
+    assert train.main([*settings, "--run", str(one)]) == 0
+    assert train.main([*settings, "--run", str(three), "--steps-per-execution", "3"]) == 0
     assert_same_state(one, three, atol=1e-5)  # Another graph may add in another order.
     with pytest.raises(UserError, match="do not divide into executions of 2"):
         train.main(tiny(crops, tmp_path / "two", "--steps-per-execution", "2"))

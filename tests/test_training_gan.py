@@ -210,16 +210,15 @@ def freeze_batch_norm(gan):
     return gan
 
 
-@pytest.mark.parametrize("loss_weights", [(1.0, 1e-3), (0.0, 1.0), (1.0, 0.0)])
-def test_two_replicas_make_the_step_of_one(batch, loss_weights, two_replicas):
+def test_two_replicas_make_the_step_of_one(batch, two_replicas):
     """The same global batch gives the same weights and logs, label noise included.
 
-    Plain gradient descent, because Adam would hide a wrong factor; and three pairs of loss
-    weights, because a wrong balance between the two losses would show in one of them.
+    Plain gradient descent, because Adam would hide a wrong factor; and losses of equal weight,
+    because a small one would hide a wrong factor on it alone.
     """
-    one = freeze_batch_norm(build(sgd, loss_weights))
+    one = freeze_batch_norm(build(sgd, (1.0, 1.0)))
     with two_replicas.scope():
-        two = freeze_batch_norm(build(sgd, loss_weights))
+        two = freeze_batch_norm(build(sgd, (1.0, 1.0)))
         two.set_weights(one.get_weights())
     two.content_loss.vgg().set_weights(one.content_loss.vgg().get_weights())
     before = values(one.generator.trainable_variables)

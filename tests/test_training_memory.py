@@ -48,3 +48,12 @@ def test_vgg_counts_its_weights_once():
     vgg = VGGLoss("block2_conv2", weights=None)
     assert training_memory(gan, vgg, 32, 1)[0] == without + 4 * vgg.vgg().count_params()
     assert vgg.vgg().count_params() == 260_160
+
+
+def test_every_layer_of_vgg_that_is_compared_counts():
+    gan = SRGAN(build_generator(filters=4))
+    one, two = (
+        training_memory(gan, VGGLoss(layers, weights=None), 32, 1)[1]
+        for layers in ("block1_conv2", "block1_conv1+block1_conv2")
+    )
+    assert two - one == 8 * 3 * 32 * 32 * 64

@@ -1,4 +1,4 @@
-"""8-bit pixels to the networks' [-1, 1] and back; the only home of 127.5.
+"""8-bit pixels to the networks' [-1, 1] and back, and luma; the only home of 127.5.
 
 Reading, resizing and saving pictures belong to others.
 """
@@ -6,6 +6,8 @@ Reading, resizing and saving pictures belong to others.
 from typing import Any
 
 from keras import ops
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: what of luma is red, green and blue
 
 
 def from_8bit(pixels: Any) -> Any:
@@ -35,3 +37,16 @@ def to_8bit(images: Any) -> Any:
         uint8 tensor of the same shape.
     """
     return ops.cast(ops.round(ops.clip(to_255(images), 0.0, 255.0)), "uint8")
+
+
+def luma(images: Any) -> Any:
+    """Returns the luma of pictures, in the range that their channels have.
+
+    Args:
+        images: tensor or array `(..., 3)`, RGB, of floats.
+
+    Returns:
+        the same kind, `(..., 1)`.
+    """
+    red, green, blue = (images[..., i : i + 1] * LUMA[i] for i in range(3))
+    return red + green + blue

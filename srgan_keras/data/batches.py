@@ -64,11 +64,14 @@ def training_batches(
     def choose(k):
         return choose_crops(len(crops), pairs, batch_size, seed, first_batch + k)
 
-    return _batches(crops, pairs, batch_size, choose)
+    def draw(k):
+        return draw_chance(pairs, batch_size, seed, first_batch + k)
+
+    return _batches(crops, pairs, batch_size, choose, draw)
 
 
 def validation_batches(crops: Crops, pairs: Pairs, batch_size: int) -> Iterable:
-    """Batches that are the same every time: the middle of each crop, nothing random.
+    """Batches that are the same every time: the middle of each crop.
 
     Args:
         crops: as `list_crops` returns them.
@@ -83,7 +86,10 @@ def validation_batches(crops: Crops, pairs: Pairs, batch_size: int) -> Iterable:
         indices = np.arange(len(crops))[k * batch_size :][:batch_size]
         return indices, np.full((len(indices), 2), 0.5), np.zeros_like(indices)
 
-    return _batches(crops, pairs, batch_size, choose, -(-len(crops) // batch_size))
+    def draw(k):
+        return draw_chance(pairs, batch_size, k)
+
+    return _batches(crops, pairs, batch_size, choose, draw, -(-len(crops) // batch_size))
 
 
 def sample_pairs(crops: Crops, pairs: Pairs) -> tuple[Any, Any]:
@@ -100,13 +106,20 @@ def sample_pairs(crops: Crops, pairs: Pairs) -> tuple[Any, Any]:
     pictures = list(crops)
     size = min([max(384, pairs.crop_size)] + [side for hr in pictures for side in hr.shape[:2]])
     size -= size % pairs.scale
-    return pairs.make(np.stack([cut(hr, size, (0.5, 0.5)) for hr in pictures]))
+    drawn = pairs.draw(np.random.default_rng(0), len(pictures), size)
+    return pairs.make(np.stack([cut(hr, size, (0.5, 0.5)) for hr in pictures]), *drawn)
 
 
-def _batches(crops, pairs, batch_size, choose, number=None):
+def _batches(crops, pairs, batch_size, choose, draw, number=None):
     if keras.backend.backend() == "tensorflow":
-        return tensorflow_batches(crops, pairs, batch_size, choose, number)
-    return PairBatches(crops, pairs, choose, number)
+        return tensorflow_batches(crops, pairs, batch_size, choose, draw, number)
+    return PairBatches(crops, pairs, choose, number, draw)
+
+
+def draw_chance(pairs: Pairs, batch_size: int, *key: int) -> tuple[np.ndarray, ...]:
+    """Draws what `pairs.make` needs for a batch; it depends on `key` alone."""
+    rng = np.random.default_rng(np.random.SeedSequence(key, spawn_key=(1,)))
+    return pairs.draw(rng, batch_size, pairs.crop_size)
 
 
 def choose_crops(count: int, pairs: Pairs, batch_size: int, seed: int, k: int) -> tuple:
@@ -170,15 +183,22 @@ class PairBatches(keras.utils.PyDataset):
         pairs: how pairs are made of them.
         choose: function from k to batch k's choice, as `choose_crops` makes it.
         number: int, how many batches there are; None: no end.
+        draw: function from k to what `pairs.make` needs for batch k, or for a larger one.
     """
 
     def __init__(
-        self, crops: Crops, pairs: Pairs, choose: Callable, number: int | None = None
+        self,
+        crops: Crops,
+        pairs: Pairs,
+        choose: Callable,
+        number: int | None = None,
+        draw: Callable = lambda k: (),
     ) -> None:
         super().__init__()
         self.crops = crops
         self.pairs = pairs
         self.choose = choose
+        self.draw = draw
         self.number = number
         self.threads = ThreadPoolExecutor(THREADS)
         self.coming = {}
@@ -199,12 +219,18 @@ class PairBatches(keras.utils.PyDataset):
             cut_crop(self.crops, self.pairs.crop_size, *choice)
             for choice in zip(*self.choose(k), strict=True)
         ]
+        drawn = [array[: len(hr)] for array in self.draw(k)]
         with keras.device("cpu"):  # The accelerator has the networks to do.
-            return tuple(map(keras.ops.convert_to_numpy, self.pairs.make(np.stack(hr))))
+            return tuple(map(keras.ops.convert_to_numpy, self.pairs.make(np.stack(hr), *drawn)))
 
 
 def tensorflow_batches(
-    crops: Crops, pairs: Pairs, batch_size: int, choose: Callable, number: int | None = None
+    crops: Crops,
+    pairs: Pairs,
+    batch_size: int,
+    choose: Callable,
+    draw: Callable,
+    number: int | None = None,
 ) -> Any:
     """The same batches as a `tf.data.Dataset`, whose crops are read and cut on all cores."""
     import tensorflow as tf
@@ -225,12 +251,23 @@ def tensorflow_batches(
     def crop(*choice):
         return tf.ensure_shape(tf.numpy_function(read, choice, tf.uint8), (size, size, 3))
 
+    shapes = [array.shape for array in draw(0)]
+
+    def make(hr, k):
+        drawn = tf.numpy_function(lambda k: draw(int(k)), [k], [tf.float32] * len(shapes))
+        drawn = [tf.ensure_shape(*array) for array in zip(drawn, shapes, strict=True)]
+        return pairs.make(hr, *(array[: tf.shape(hr)[0]] for array in drawn))
+
     _readers.add(read)
-    dataset = tf.data.Dataset.range(tf.int64.max if number is None else number)
-    dataset = dataset.map(choice, num_parallel_calls=1).unbatch()
+    numbers = tf.data.Dataset.range(tf.int64.max if number is None else number)
+    dataset = numbers.map(choice, num_parallel_calls=1).unbatch()
     dataset = dataset.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=number is None)
-    dataset = dataset.map(pairs.make, num_parallel_calls=tf.data.AUTOTUNE)
+    if shapes:
+        dataset = tf.data.Dataset.zip(dataset, numbers)
+        dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    else:
+        dataset = dataset.map(pairs.make, num_parallel_calls=tf.data.AUTOTUNE)
     # `unbatch` has forgotten it, and Keras warns at the end of data that it expects to go on.
     length = tf.data.INFINITE_CARDINALITY if number is None else number
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(length))

@@ -15,7 +15,7 @@ from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.settings import Part, setting
 
-SCALES = (2, 4, 8)
+SCALES = (2, 3, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,16 @@ class Pairs(Part):
                 f"Received: {self.lr_blur_sigma}"
             )
 
-    def make(self, hr: Any) -> tuple[Any, Any]:
+    def draw(self, rng: np.random.Generator, batch: int, size: int) -> tuple[np.ndarray, ...]:
+        """Draws what `make` needs for a batch of HR pictures of a size: here nothing."""
+        return ()
+
+    def make(self, hr: Any, *drawn: Any) -> tuple[Any, Any]:
         """Makes the LR pictures that belong to HR pictures, and scales both.
 
         Args:
             hr: `(batch, h, w, 3)` uint8, h and w multiples of `scale`.
+            *drawn: what `draw` has drawn for them.
 
         Returns:
             `(lr, hr)`, `(batch, h / scale, w / scale, 3)` and `(batch, h, w, 3)` float32 in

@@ -23,7 +23,6 @@ EQUAL = 100.0  # dB, the PSNR of equal pictures; no other reaches it
 K1, K2 = 0.01, 0.03
 WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
 WINDOW /= WINDOW.sum()
-LUMA = np.array([65.481, 128.553, 24.966])  # ITU-R BT.601
 LPIPS_HINT = 'pip install -e ".[lpips]" in the clone'
 
 
@@ -154,8 +153,7 @@ def _planes(pictures, channels, border):
     pictures = pictures[..., inside, inside, :]
     if channels == "rgb":
         return pictures
-    red, green, blue = (pictures[..., i : i + 1] * (LUMA[i] / 255.0) for i in range(3))
-    return 16.0 + red + green + blue
+    return 16.0 + pixels.luma(pictures) * (219.0 / 255.0)  # ITU-R BT.601's Y, 16 to 235
 
 
 def _ssim(x, y, blur):

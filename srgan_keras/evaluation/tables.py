@@ -134,6 +134,7 @@ def evaluate(
     lpips: Callable[[np.ndarray, np.ndarray], float] | None = None,
     images: Path | None = None,
     label: str = "pictures",
+    degrade: Method = lambda lr: lr,
 ) -> tuple[list[dict], dict[str, str]]:
     """Enlarges a set with every method and measures the results.
 
@@ -145,6 +146,7 @@ def evaluate(
         lpips: function of (hr, sr) from `metrics.load_lpips`, or None.
         images: folder for every result and a comparison of each picture, or None.
         label: what the progress bar says.
+        degrade: what is done to the small pictures first, as from `read_degradation`.
 
     Returns:
         (list of dicts, one per picture and method, with "image", "method", "megapixels", "seconds"
@@ -155,6 +157,7 @@ def evaluate(
     for sample in progress(samples, len(samples), label):
         try:
             lr, hr = sample.open(scale)
+            lr = degrade(lr)
             if not rows:
                 for method in methods.values():
                     method(lr)  # The first call of a SavedModel also prepares it.

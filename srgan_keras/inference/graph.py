@@ -15,7 +15,10 @@ from keras import layers, ops
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.parts.layers import (
+    BicubicUpsampling,
+    ClipPictures,
     FusedBatchNormalization,
+    Luma,
     NarrowConv2D,
     PixelShuffle,
     WeightedConcatenation,
@@ -26,6 +29,8 @@ NORMALIZATIONS = {layers.BatchNormalization, FusedBatchNormalization}
 #: Layers that make a pixel of the same pixel alone.
 POINTWISE = {
     *NORMALIZATIONS,
+    ClipPictures,
+    Luma,
     WeightedConcatenation,
     layers.Activation,
     layers.Add,
@@ -43,7 +48,7 @@ POINTWISE = {
 }
 #: The distance from which layers draw that look at the whole picture: no picture is larger.
 WHOLE_PICTURE = 2**28
-#: How many pixels away UpSampling2D's interpolations look.
+#: How many pixels away interpolations look.
 INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 
 
@@ -174,6 +179,8 @@ def _effect(layer: Any) -> tuple[int, int]:
         return 1, max(-(-dilation * (size - 1) // 2) for size, dilation in sides)
     if kind is layers.UpSampling2D and len(set(layer.size)) == 1:
         return layer.size[0], INTERPOLATIONS[layer.interpolation]
+    if kind is BicubicUpsampling:
+        return layer.scale, INTERPOLATIONS["bicubic"]
     if kind is PixelShuffle:
         return layer.scale, 0
     if kind is layers.GroupNormalization:

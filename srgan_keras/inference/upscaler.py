@@ -113,6 +113,25 @@ def load_method(
     return method
 
 
+def load_methods(
+    names: list[str], scale: int, tile: int = 256
+) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """Loads several methods, by name or by the name of their folder or file.
+
+    Args:
+        names: as `load_method` takes them.
+        scale: as for `load_method`.
+        tile: likewise.
+
+    Raises:
+        UserError: if one does not load, or they cannot be told apart.
+    """
+    methods = {Path(name).resolve().name: load_method(name, scale, tile) for name in names}
+    if len(methods) < len(names):
+        raise UserError(f"Two of the models have the same name: {', '.join(names)}.")
+    return methods
+
+
 def _find_saved_model(path: Path) -> Path | None:
     if (path / "saved_model.pb").is_file():
         return path

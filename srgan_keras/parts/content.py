@@ -2,6 +2,7 @@
 of VGG19.
 """
 
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -43,10 +44,12 @@ class Pixels(Part):
 
 @dataclass(frozen=True)
 class VGGFeatures(Part):
-    """The mean squared difference of VGG19's features, with some of the pixels' if wanted."""
+    """The squared difference of VGG19's features, with some of the pixels' if wanted."""
 
-    layer: str = setting(
-        "block5_conv4", "a layer of VGG19, mse or mae", choices=VGG_LAYERS, option="content_loss"
+    layers: str = setting(
+        "block5_conv4",
+        "mse, mae, or layers of VGG19, such as block5_conv4 or 0.5*block2_conv2+block5_conv4",
+        option="content_loss",
     )
     preprocessing: str = setting(
         "raw",
@@ -61,12 +64,52 @@ class VGGFeatures(Part):
         0.0, "weight of the absolute pixel error that is added to that of the features", least=0
     )
     weight: float = setting(1.0, "weight of the content loss", least=0, option="content_weight")
+    unit_length: bool = setting(
+        False, "scale VGG19's features at each position to length 1", option="vgg_unit_length"
+    )
+    total_variation_weight: float = setting(
+        0.0, "weight of the generated picture's total variation, which is added", least=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_layers(self.layers)
 
     def build(self, vgg_weights: Any = "imagenet") -> keras.losses.Loss:
         """Builds the loss; `vgg_weights` as for `VGGLoss`."""
         return VGGLoss(
-            self.layer, vgg_weights, self.preprocessing, self.feature_scale, self.pixel_weight
+            self.layers,
+            vgg_weights,
+            self.preprocessing,
+            self.feature_scale,
+            self.pixel_weight,
+            self.unit_length,
+            self.total_variation_weight,
         )
+
+
+def parse_layers(text: str) -> dict[str, float]:
+    """Reads a sum of layers, such as `"0.5*block2_conv2+block5_conv4"`.
+
+    Returns:
+        the layers' weights by name, in the order given; 1 where there is none.
+
+    Raises:
+        UserError: if it is something else.
+    """
+    terms = [term.rpartition("*") for term in text.split("+")]
+    try:
+        layers = {name: float(weight) if times else 1.0 for weight, times, name in terms}
+        valid = all(name in VGG_LAYERS and 0 <= w < math.inf for name, w in layers.items())
+    except ValueError:
+        valid = False
+    if valid and len(layers) == len(terms):
+        return layers
+    raise UserError(
+        "content_loss must be mse, mae, or layers of VGG19 joined by +, each at most once and with "
+        "a weight where that is not 1, such as block5_conv4 or 0.5*block2_conv2+block5_conv4. "
+        f"Layers: {', '.join(VGG_LAYERS)}. Received: {text!r}"
+    )
 
 
 def choose_content(name: str, now: Part) -> Part:
@@ -79,11 +122,12 @@ def choose_content(name: str, now: Part) -> Part:
     Raises:
         UserError: if there is none.
     """
-    for kind in (type(now), Pixels, VGGFeatures):
+    for kind in (type(now), Pixels):
         if name in kind.options()["content_loss"].metadata["choices"]:
-            return (now if kind is type(now) else kind(weight=now.weight)).change(content_loss=name)
-    names = ", ".join(("mse", "mae", *VGG_LAYERS))
-    raise UserError(f"content_loss must be one of {names}. Received: {name!r}")
+            break
+    else:
+        kind = VGGFeatures
+    return (now if kind is type(now) else kind(weight=now.weight)).change(content_loss=name)
 
 
 class VGGWeightsError(UserError):
@@ -92,11 +136,13 @@ class VGGWeightsError(UserError):
 
 @keras.saving.register_keras_serializable("srgan_keras")
 class VGGLoss(keras.losses.Loss):
-    """Mean squared difference of VGG19 features (Ledig et al. 2017, equation 5).
+    """Squared difference of VGG19 features (Ledig et al. 2017, equation 5), one layer's or the
+    weighted sum of several, which all come from one pass through VGG19.
 
     Args:
-        layer: a convolution of VGG19 by its Keras name, after its ReLU: `"block5_conv4"` is the
-            paper's VGG54 and the tutorial's, `"block2_conv2"` is VGG22.
+        layers: a convolution of VGG19 by its Keras name, after its ReLU: `"block5_conv4"` is the
+            paper's VGG54 and the tutorial's, `"block2_conv2"` is VGG22. Or several, joined by `+`,
+            each with a weight where that is not 1: `"0.5*block2_conv2+block5_conv4"`.
         weights: the path of an H5 weight file without top; `"imagenet"` for the file that the
             environment variable SRGAN_VGG_WEIGHTS names or else Keras' own, downloaded once and
             cached; or None for random weights (tests only).
@@ -106,6 +152,12 @@ class VGGLoss(keras.losses.Loss):
         pixel_weight: weight of the mean absolute difference of the pixels, added to that of the
             features. Features hardly see colour and brightness; a little of this holds them
             (Wang et al. 2018, ESRGAN, equation 3).
+        unit_length: False takes the mean of squared differences over positions and channels. True
+            scales the vector of features at each position to length 1 and takes the mean over
+            positions of the squared distance of two such vectors, as LPIPS does (Zhang et al. 2018,
+            equation 1): then no layer and no bright edge outweighs the rest, and each layer gives
+            from 0 to 2.
+        total_variation_weight: weight of `total_variation` of the generated picture.
 
     Call arguments:
         hr: photographs, `(batch, h, w, 3)` float32 in [-1, 1].
@@ -122,49 +174,63 @@ class VGGLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        layer: str = "block5_conv4",
+        layers: str = "block5_conv4",
         weights: Any = "imagenet",
         preprocessing: str = "raw",
         feature_scale: float = 1.0,
         pixel_weight: float = 0.0,
+        unit_length: bool = False,
+        total_variation_weight: float = 0.0,
         name: str = "vgg_loss",
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        VGGFeatures(layer, preprocessing, feature_scale, pixel_weight)  # checks them
         weights = choose_weights(weights)
-        self.layer = layer
         self.weights = weights
-        self.preprocessing = preprocessing
-        self.feature_scale = feature_scale
-        self.pixel_weight = pixel_weight
-        vgg = build_vgg(layer, weights)
+        self.settings = VGGFeatures(  # checks them
+            layers,
+            preprocessing,
+            feature_scale,
+            pixel_weight,
+            unit_length=unit_length,
+            total_variation_weight=total_variation_weight,
+        )
+        self.layer_weights = parse_layers(layers)
+        vgg = build_vgg(list(self.layer_weights), weights)
         # A function, because Keras would save a model's 80 MB into every checkpoint.
         self.vgg = lambda: vgg
 
     def call(self, hr: Any, sr: Any) -> Any:
-        difference = ops.stop_gradient(self.features(hr)) - self.features(sr)
-        loss = ops.mean(ops.square(difference), axis=(1, 2, 3))
-        if self.pixel_weight:
-            loss += self.pixel_weight * ops.mean(ops.abs(hr - sr), axis=(1, 2, 3))
+        settings, hr = self.settings, ops.stop_gradient(hr)
+        weights = self.layer_weights.values()
+        loss = 0.0
+        for weight, a, b in zip(weights, self.features(hr), self.features(sr), strict=True):
+            squares = ops.square(ops.stop_gradient(a) - b)
+            mean = ops.mean(squares, axis=(1, 2, 3))
+            # The squared distance of two unit vectors is a sum over channels.
+            loss += weight * (mean * squares.shape[-1] if settings.unit_length else mean)
+        if settings.pixel_weight:
+            loss += settings.pixel_weight * ops.mean(ops.abs(hr - sr), axis=(1, 2, 3))
+        if settings.total_variation_weight:
+            loss += settings.total_variation_weight * total_variation(sr)
         return loss
 
-    def features(self, images: Any) -> Any:
-        """Returns the scaled VGG19 features of `(batch, h, w, 3)` float32 images in [-1, 1]."""
-        if self.preprocessing == "vgg":
+    def features(self, images: Any) -> list[Any]:
+        """Returns each layer's scaled features of `(batch, h, w, 3)` float32 images in [-1, 1]."""
+        if self.settings.preprocessing == "vgg":
             images = vgg19.preprocess_input(pixels.to_255(images))
-        features = ops.cast(self.vgg()(images, training=False), "float32")
-        return features * self.feature_scale
+        features = keras.tree.flatten(self.vgg()(images, training=False))
+        features = [ops.cast(x, "float32") for x in features]
+        if self.settings.unit_length:
+            # The small number is for positions where no feature answers.
+            squares = [ops.sum(ops.square(x), axis=-1, keepdims=True) for x in features]
+            features = [x * ops.rsqrt(y + 1e-3) for x, y in zip(features, squares, strict=True)]
+        return [x * self.settings.feature_scale for x in features]
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "layer": self.layer,
-            "weights": self.weights,
-            "preprocessing": self.preprocessing,
-            "feature_scale": self.feature_scale,
-            "pixel_weight": self.pixel_weight,
-        }
+        names = ("layers", "preprocessing", "feature_scale", "pixel_weight", "unit_length")
+        own = {name: getattr(self.settings, name) for name in (*names, "total_variation_weight")}
+        return {**super().get_config(), "weights": self.weights, **own}
 
 
 def choose_weights(weights: Any) -> Any:
@@ -172,15 +238,36 @@ def choose_weights(weights: Any) -> Any:
     return os.environ.get(WEIGHTS_VARIABLE, weights) if weights == "imagenet" else weights
 
 
-def build_vgg(layer: str, weights: Any) -> keras.Model:
-    """Builds VGG19 from its input to one of its convolutions.
+def total_variation(images: Any) -> Any:
+    """Adds up the length of pictures' gradient over their pixels (Aly & Dubois 2005).
+
+    Ledig et al. 2017, section 3.4, weigh a total variation with 2e-8 and refer to Aly & Dubois,
+    but do not say what they add up. Here it is the discrete form of the article's integral: a sum
+    over pixels and channels, not a mean, which at 2e-8 would be nothing at all.
 
     Args:
-        layer: a name in `VGG_LAYERS`.
+        images: `(batch, h, w, c)` float32.
+
+    Returns:
+        `(batch,)` float32.
+    """
+    down = images[:, 1:, :-1] - images[:, :-1, :-1]
+    across = images[:, :-1, 1:] - images[:, :-1, :-1]
+    # The small number keeps the root's own gradient finite in flat areas.
+    length = ops.sqrt(ops.square(down) + ops.square(across) + 1e-12)
+    return ops.sum(length, axis=(1, 2, 3))
+
+
+def build_vgg(layers: str | list[str], weights: Any) -> keras.Model:
+    """Builds VGG19 from its input to one or several of its convolutions.
+
+    Args:
+        layers: a name in `VGG_LAYERS`, or a list of them.
         weights: as for `VGGLoss`.
 
     Returns:
-        A frozen functional `keras.Model`. In: `(batch, h, w, 3)`. Out: that layer's features.
+        A frozen functional `keras.Model`. In: `(batch, h, w, 3)`. Out: the layer's features; a list
+        where there are several.
 
     Raises:
         VGGWeightsError: if the weights cannot be had.
@@ -206,4 +293,5 @@ def build_vgg(layer: str, weights: Any) -> keras.Model:
     finally:
         socket.setdefaulttimeout(timeout)
     vgg.trainable = False
-    return keras.Model(vgg.input, vgg.get_layer(layer).output, name=f"vgg19_{layer}")
+    outputs = keras.tree.map_structure(lambda layer: vgg.get_layer(layer).output, layers)
+    return keras.Model(vgg.input, outputs, name="vgg19")

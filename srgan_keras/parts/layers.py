@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 from keras.applications import vgg19
 
 from srgan_keras.common import pixels
 from srgan_keras.parts.content import build_vgg, choose_weights
+
+UPSAMPLINGS = {2: 1, 4: 2, 8: 3}  # scale: how many upsampling blocks of factor 2
 
 
 @keras.saving.register_keras_serializable("srgan_keras")
@@ -50,6 +53,87 @@ class PixelShuffle(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("srgan_keras")
+class BicubicUpsampling(keras.layers.Layer):
+    """Enlarges pictures by bicubic interpolation, as Pillow does (Keys 1981, a = -0.5).
+
+    A pixel becomes scale**2, each the weighted mean of the 5x5 pixels around it: a convolution and
+    a pixel shuffle. At the border, weights of pixels that are not there go to the others, as in
+    Pillow; MATLAB's imresize mirrors the picture there, and is the same elsewhere. Keras' own
+    `UpSampling2D(interpolation="bicubic")` can't be traced for pictures of any size.
+
+    Args:
+        scale: int >= 2, the factor by which height and width grow.
+
+    Call arguments:
+        x: `(batch, h, w, c)`.
+
+    Returns:
+        `(batch, scale * h, scale * w, c)`, the dtype of `x`. Values can lie somewhat outside of the
+        range of `x`.
+    """
+
+    def __init__(self, scale: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(scale, int) or scale < 2:
+            raise ValueError(f"scale must be an integer of at least 2. Received: scale={scale!r}")
+        self.scale = scale
+
+    def call(self, x: Any) -> Any:
+        return self.convolve(x) / self.convolve(ops.ones_like(x[:1, :, :, :1]))
+
+    def convolve(self, x: Any) -> Any:
+        """Enlarges with zeros around the picture."""
+        channels = x.shape[-1]
+        weights = self.weights_along_one_axis()
+        kernel = np.einsum("ap,bq,cd->abcpqd", weights, weights, np.eye(channels))
+        kernel = kernel.reshape(5, 5, channels, -1)
+        x = ops.conv(x, ops.convert_to_tensor(kernel, x.dtype), padding="same")
+        return ops.depth_to_space(x, self.scale)
+
+    def weights_along_one_axis(self) -> np.ndarray:
+        """The weight of each of five pixels for each of `scale` new ones, `(5, scale)`."""
+        places = (np.arange(self.scale) + 0.5) / self.scale - 0.5
+        x = np.abs(np.arange(-2, 3)[:, None] - places)
+        near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+        return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        batch, height, width, channels = input_shape
+        height, width = (None if n is None else n * self.scale for n in (height, width))
+        return (batch, height, width, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale}
+
+
+@keras.saving.register_keras_serializable("srgan_keras")
+class Luma(keras.layers.Layer):
+    """The luma of pictures, `(batch, h, w, 3)` to `(batch, h, w, 1)`, both in one range."""
+
+    def call(self, x: Any) -> Any:
+        return pixels.luma(x)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], 1)
+
+
+@keras.saving.register_keras_serializable("srgan_keras")
+class ClipPictures(keras.layers.Layer):
+    """Clips pictures to [-1, 1]; gradients go through as if it did not.
+
+    For networks that end in a sum. A clip whose gradient is 0 would leave a pixel outside of the
+    range where it is, even if the photograph's lies inside.
+    """
+
+    def call(self, x: Any) -> Any:
+        fixed = ops.stop_gradient(x)
+        return ops.clip(fixed, -1.0, 1.0) + (x - fixed)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
 
 
 @keras.saving.register_keras_serializable("srgan_keras")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras.optimizers.schedules import CosineDecay, PiecewiseConstantDecay
+from keras.optimizers.schedules import CosineDecay, ExponentialDecay
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.settings import Part, setting
@@ -12,12 +12,12 @@ from srgan_keras.common.settings import Part, setting
 
 @dataclass(frozen=True)
 class Adam(Part):
-    """Adam (Kingma & Ba 2015) with a learning rate that stays, drops once, or falls to 0."""
+    """Adam (Kingma & Ba 2015) with a learning rate that stays, drops, or falls to 0."""
 
     learning_rate: float = setting(1e-4, "Adam's learning rate", least=0)
     drop_step: int = setting(
         0,
-        "step at which the rate drops tenfold; 0: never",
+        "steps after which the rate drops tenfold, each time; 0: never",
         least=0,
         option="learning_rate_drop_step",
     )
@@ -30,6 +30,9 @@ class Adam(Part):
     beta_1: float = setting(0.9, "Adam's beta_1, of its first moment", least=0, most=0.9999)
     beta_2: float = setting(0.999, "Adam's beta_2, of its second moment", least=0, most=0.999999)
     epsilon: float = setting(1e-8, "Adam's epsilon", least=0)
+    clip_norm: float = setting(
+        0.0, "norm of all gradients together above which they are shortened to it; 0: none", least=0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,10 +46,11 @@ class Adam(Part):
         """Builds the optimizer."""
         rate = self.learning_rate
         if self.drop_step:
-            rate = PiecewiseConstantDecay([self.drop_step - 1], [rate, rate / 10])
+            rate = ExponentialDecay(rate, self.drop_step, 0.1, staircase=True)
         elif self.decay_steps:
             rate = CosineDecay(rate, self.decay_steps)
-        return FusedAdam(rate, self.beta_1, self.beta_2, self.epsilon)
+        norm = self.clip_norm or None
+        return FusedAdam(rate, self.beta_1, self.beta_2, self.epsilon, global_clipnorm=norm)
 
 
 @keras.saving.register_keras_serializable("srgan_keras")

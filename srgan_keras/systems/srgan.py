@@ -19,11 +19,18 @@ from srgan_keras.common.settings import Part, setting
 from srgan_keras.data.pairs import Pairs
 from srgan_keras.parts.adversarial import Logistic
 from srgan_keras.parts.content import PAPER_FEATURE_SCALE, Pixels, VGGFeatures
-from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, pixel_shuffle_block
+from srgan_keras.parts.layers import (
+    UPSAMPLINGS,
+    FusedBatchNormalization,
+    NarrowConv2D,
+    pixel_shuffle_block,
+)
 from srgan_keras.parts.optimizers import Adam
 from srgan_keras.recipe import Recipe
 
-UPSAMPLINGS = {2: 1, 4: 2, 8: 3}  # scale: how many upsampling blocks of factor 2
+#: Ledig et al. 2017, sections 2.2.1 and 3.2.
+PAPER_VGG54 = VGGFeatures("block5_conv4", preprocessing="vgg", feature_scale=PAPER_FEATURE_SCALE)
+PAPER_VGG22 = dataclasses.replace(PAPER_VGG54, layers="block2_conv2")
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,10 @@ class Generator(Part):
     def build(self, scale: int = 4) -> keras.Model:
         """Builds the generator; see `build_generator`."""
         if scale not in UPSAMPLINGS:
-            raise UserError(f"scale must be one of {list(UPSAMPLINGS)}. Received: {scale!r}")
+            raise UserError(
+                "`scale` must be 2, 4 or 8 for this generator, which doubles the size block by "
+                f"block. Received: {scale!r}"
+            )
         upsampling_block = nearest_block if self.upsampling == "nearest" else pixel_shuffle_block
 
         x = lr = keras.Input((None, None, 3), name="lr")
@@ -251,7 +261,7 @@ def paper() -> Recipe:
         name="paper",
         generator=Generator(upsampling="pixel_shuffle", batch_norm_momentum=0.9, lr_range="0..1"),
         discriminator=Discriminator(batch_norm_momentum=0.9),
-        content=VGGFeatures(preprocessing="vgg", feature_scale=PAPER_FEATURE_SCALE),
+        content=PAPER_VGG54,
         adversarial=Logistic(),
         pairs=Pairs(crop_size=96, augment=True, lr_blur_sigma=1.0),
         optimizer=Adam(drop_step=100_000),
@@ -281,6 +291,22 @@ def srresnet() -> Recipe:
     )
 
 
+def srresnet_vgg22() -> Recipe:
+    """SRResNet-VGG22: the generator trained on VGG22 alone, without a discriminator.
+
+    Source: Ledig et al. 2017, section 3.4: VGG22 with 2e-8 of the total variation, which the paper
+    does not define (ours: `parts.content.total_variation`). Beside VGG22 it is next to nothing:
+    3e-5 for a photograph's crop of 96, where a bicubic enlargement costs 130 in VGG22. Learning
+    rate and averages are `srresnet`'s.
+    Command: python -m srgan_keras.train --recipe srresnet-vgg22 --data crops/
+    Hardware: 100,000 steps; one GPU.
+    Expected: Ledig et al. report 30.51 dB on Set5 and 27.19 on Set14; nobody has run this recipe to
+    its end here.
+    """
+    content = dataclasses.replace(PAPER_VGG22, total_variation_weight=2e-8)
+    return dataclasses.replace(srresnet(), name="srresnet-vgg22", content=content)
+
+
 def srgan_vgg54() -> Recipe:
     """SRGAN-VGG54, started from an SRResNet.
 
@@ -294,10 +320,68 @@ def srgan_vgg54() -> Recipe:
         srresnet(),
         name="srgan-vgg54",
         discriminator=Discriminator(batch_norm_momentum=0.9),
-        content=VGGFeatures(preprocessing="vgg", feature_scale=PAPER_FEATURE_SCALE),
+        content=PAPER_VGG54,
         adversarial=Logistic(),
         optimizer=Adam(drop_step=100_000),
         epochs=200,
+    )
+
+
+def srgan_vgg22() -> Recipe:
+    """SRGAN-VGG22: as `srgan-vgg54`, with features of an early layer.
+
+    Source: Ledig et al. 2017, section 3.4.
+    Command: python -m srgan_keras.train --recipe srgan-vgg22 --init-generator RUN --data crops/
+    Hardware: as `srgan-vgg54`, a little less.
+    Expected: Ledig et al. report 29.84 dB on Set5 and 26.44 on Set14; nobody has run this recipe to
+    its end here.
+    """
+    return dataclasses.replace(srgan_vgg54(), name="srgan-vgg22", content=PAPER_VGG22)
+
+
+def srgan_mse() -> Recipe:
+    """SRGAN-MSE: as `srgan-vgg54`, with the error of pixels in place of features.
+
+    Source: Ledig et al. 2017, section 3.4.
+    Command: python -m srgan_keras.train --recipe srgan-mse --init-generator RUN --data crops/
+    Hardware: as `srgan-vgg54`, less by VGG19's part.
+    Expected: Ledig et al. report 30.64 dB on Set5 and 26.92 on Set14; nobody has run this recipe to
+    its end here.
+    """
+    return dataclasses.replace(srgan_vgg54(), name="srgan-mse", content=Pixels("mse"))
+
+
+def srgan() -> Recipe:
+    """Our SRGAN: five layers of VGG19, each weighed alike, and pixels; from one that is trained.
+
+    Source: our choice. Layers of every depth hold edges, textures and shapes at once; features of
+    length 1 weigh dark and bright, and all layers, alike (Zhang et al. 2018, LPIPS, whose own
+    layers are others and whose channels have learned weights); half of the absolute error holds
+    the colours. No batch statistics, as at the end of every long training.
+    Command: python -m srgan_keras.train --recipe srgan --init-generator srgan --data crops/
+    Hardware: two CPU cores: 40,000 steps of 6 crops, of which the first hundreds count most.
+    Expected: from the first shipped `srgan` (29.92 dB and LPIPS .102 on Set5, 27.12 dB and .186 on
+    Set14), 200 steps with 1.0 of the absolute error, adversarial weight 0.005 and averages of
+    momentum 0.99 gave 30.41 dB and .0977, 27.48 dB and .177; with 0.3 and 0.03, 30.20 dB and .0996,
+    27.33 dB and .1761. What the settings here give: still in training.
+    """
+    layers = ("block1_conv2", "block2_conv2", "block3_conv4", "block4_conv4", "block5_conv4")
+    return dataclasses.replace(
+        srgan_vgg54(),
+        name="srgan",
+        content=VGGFeatures(
+            "+".join(f"0.2*{layer}" for layer in layers),
+            preprocessing="vgg",
+            unit_length=True,
+            pixel_weight=0.5,
+        ),
+        adversarial=Logistic(weight=0.01),
+        optimizer=Adam(),
+        batch_statistics=False,
+        batch_size=6,
+        steps_per_epoch=100,
+        epochs=400,
+        sample_every=5,
     )
 
 
@@ -331,7 +415,7 @@ def demo() -> Recipe:
         discriminator=Discriminator(
             filters=16, dense_units=128, head="pooling", batch_norm_momentum=0.9
         ),
-        content=VGGFeatures("block2_conv2", preprocessing="vgg", feature_scale=PAPER_FEATURE_SCALE),
+        content=PAPER_VGG22,
         adversarial=Logistic(label_noise=0.2),
         pairs=Pairs(crop_size=96, augment=True),
         optimizer=Adam(learning_rate=1e-3, drop_step=300),
@@ -342,4 +426,16 @@ def demo() -> Recipe:
     )
 
 
-RECIPES = [tutorial, tutorial_fast, paper, srresnet, srgan_vgg54, srgan_5, demo]
+RECIPES = [
+    tutorial,
+    tutorial_fast,
+    paper,
+    srresnet,
+    srresnet_vgg22,
+    srgan_mse,
+    srgan_vgg22,
+    srgan_vgg54,
+    srgan,
+    srgan_5,
+    demo,
+]

@@ -24,6 +24,7 @@ from srgan_keras.data.pairs import Pairs
 from srgan_keras.parts.adversarial import Wasserstein
 from srgan_keras.parts.content import PAPER_FEATURE_SCALE, VGG_LAYERS, Pixels, VGGFeatures
 from srgan_keras.parts.layers import (
+    UPSAMPLINGS,
     FusedBatchNormalization,
     NarrowConv2D,
     VGG19Features,
@@ -33,7 +34,6 @@ from srgan_keras.parts.layers import (
 from srgan_keras.parts.optimizers import Adam
 from srgan_keras.recipe import Recipe
 
-UPSAMPLINGS = {2: 1, 4: 2, 8: 3}  # scale: how many upsampling blocks of factor 2
 NORMALIZATIONS = {
     "batch": lambda: FusedBatchNormalization(momentum=0.9),
     "instance": lambda: layers.GroupNormalization(groups=-1, epsilon=1e-5),

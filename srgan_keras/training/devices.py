@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import keras
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.parts.adversarial import input_gradient
+from srgan_keras.run import versions
 
 STRATEGIES = ("auto", "mirrored", "default")
 
@@ -43,6 +45,17 @@ def list_gpus() -> list:
     import tensorflow as tf
 
     return tf.config.list_logical_devices("GPU")
+
+
+def describe_session() -> dict[str, Any]:
+    """Says what is run, with what, where and when, as JSON values, for files of results."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": " ".join(sys.argv),
+        "hardware": f"{platform.processor() or platform.machine()}, {platform.platform()}",
+        "gpus": len(list_gpus()),
+        "versions": versions(),
+    }
 
 
 def choose_strategy(name: str = "auto") -> Any:

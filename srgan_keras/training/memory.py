@@ -25,7 +25,8 @@ def training_memory(
     That is: weights, gradients and Adam's two moments of both networks; two more copies of the
     largest variable, for copies in other layouts and for saving it; one more gradient of the larger
     network where gradients are summed over parts of a batch; VGG19's weights; and each layer's
-    output twice, for its gradient or a copy in another layout is there at the same time. In mixed
+    output twice, for its gradient or a copy in another layout is there at the same time; of those
+    layers of VGG19 that are compared, six more times: scaled, of HR, their difference. In mixed
     precision weights have a copy of half the size; outputs take no less, since a CPU keeps copies
     of them in float32.
     With `FRAMEWORK_BYTES` on top this was within 13 % of the peaks of five runs on a CPU, from
@@ -57,18 +58,26 @@ def training_memory(
 
     scale = generator.compute_output_shape((1, 16, 16, 3))[1] // 16
     judged = outputs_per_picture(discriminator, crop_size) if discriminator else 0
+    compared = outputs_per_picture(vgg, crop_size) if vgg else 0
+    if vgg:
+        compared += 3 * outputs_per_picture(vgg, crop_size, vgg.output_names)
     # The discriminator's step sees HR and SR, and pictures between them where it has a penalty; the
     # generator's sends SR through it and VGG19.
-    seen = 3 if getattr(getattr(gan, "adversarial_loss", None), "gradient_penalty", 0) else 2
-    steps = (seen * judged, judged + (outputs_per_picture(vgg, crop_size) if vgg else 0))
+    penalty = getattr(getattr(gan, "adversarial_loss", None), "gradient_penalty", 0)
+    steps = ((3 if penalty else 2) * judged, judged + compared)
     outputs = outputs_per_picture(generator, crop_size // scale) + max(steps)
     if gan.compute_dtype != "float32":
         weights += sum(sizes) / 2
     return BYTES * weights, 2 * BYTES * crops * outputs
 
 
-def outputs_per_picture(model: keras.Model, size: int) -> int:
-    """Counts the numbers that all layers of a functional model put out for one square picture.
+def outputs_per_picture(model: keras.Model, size: int, names: list[str] | None = None) -> int:
+    """Counts the numbers that layers of a functional model put out for one square picture.
+
+    Args:
+        model: the model.
+        size: the picture's side, in pixels.
+        names: of the layers; None: all.
 
     Raises:
         ValueError: if one of its layers is a model, whose own layers this would miss.
@@ -79,8 +88,8 @@ def outputs_per_picture(model: keras.Model, size: int) -> int:
                 f"the layers of {model.name} must not be models: their memory would not be counted."
                 f" Received: {layer.name}"
             )
-    every_layer = keras.Model(model.input, [layer.output for layer in model.layers])
-    shapes = every_layer.compute_output_shape((1, size, size, 3))
+    outputs = [layer.output for layer in model.layers if names is None or layer.name in names]
+    shapes = keras.Model(model.input, outputs).compute_output_shape((1, size, size, 3))
     inside = sum(outputs_per_picture(network, size) for network in frozen_networks(model))
     return sum(math.prod(shape) for shape in shapes) + inside
 
