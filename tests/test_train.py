@@ -310,8 +310,11 @@ def test_a_report_that_cannot_be_written_costs_no_training(crops, tmp_path):
 
 
 def test_resume_keeps_the_run_s_settings(crops, tmp_path):
+    """Of one whose steps take two batches of one crop, into which one crop could not be split."""
     run = tmp_path / "run"
-    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    batches = ["--critic-steps", "2", "--batch-size", "1"]
+    assert train.main(tiny(crops, run, "--epochs", "1", *batches)) == 0
+    assert read_settings(run)["recipe"].batches_per_step == 2
     with pytest.raises(UserError, match=r"keeps the run's own settings.*Received: filters"):
         train.main(["--resume", str(run), "--filters", "8"])
 
