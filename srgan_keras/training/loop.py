@@ -1,6 +1,7 @@
 """The loop around the training step: a recipe and a folder of crops in, a run folder out."""
 
 import contextlib
+import hashlib
 import os
 import shlex
 import sys
@@ -16,6 +17,7 @@ import keras
 from srgan_keras import run as run_folder
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import locked
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
@@ -53,18 +55,36 @@ class Data:
     samples: Crops
 
 
+@dataclass(frozen=True)
+class Session:
+    """How a training is run; of what is learned it changes nothing.
+
+    Attributes:
+        strategy: a name that `choose_strategy` knows.
+        checkpoint_minutes: minutes between two checkpoints.
+        keep_checkpoints: how many of them are kept.
+        steps_per_execution: steps between two looks at the clock and at signals; more than 1 keeps
+            a fast GPU from waiting for Python.
+        check_memory: refuse to start on a device that has less memory than training needs.
+    """
+
+    strategy: str = "auto"
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2
+    steps_per_execution: int = 1
+    check_memory: bool = True
+
+
 def train(
     recipe: Recipe,
     data_folder: str | os.PathLike,
     run: str | os.PathLike,
     *,
     resume: bool = False,
+    new_data: bool = False,
     init_generator: str | None = None,
-    strategy: str = "auto",
     vgg_weights: str | None = "imagenet",
-    checkpoint_minutes: float = 10.0,
-    steps_per_execution: int = 1,
-    check_memory: bool = True,
+    **options: Any,
 ) -> bool:
     """Trains a recipe on a folder of crops and leaves everything in a run folder.
 
@@ -72,14 +92,11 @@ def train(
         recipe: what to train.
         data_folder: as for `list_crops`; a split `test` is held out for validation and samples.
         run: run folder; new or empty unless `resume`.
-        resume: go on from the checkpoint in `run`.
+        resume: go on from the last checkpoint in `run`.
+        new_data: go on although the crops are others than those that the run began with.
         init_generator: what the generator starts from, as for `load_generator`; None: from nothing.
-        strategy: a name that `choose_strategy` knows.
         vgg_weights: as `VGGLoss` takes them.
-        checkpoint_minutes: minutes between two checkpoints.
-        steps_per_execution: steps between two looks at the clock and at signals; more than 1 keeps
-            a fast GPU from waiting for Python.
-        check_memory: refuse to start on a device that has less memory than training needs.
+        **options: the fields of `Session`.
 
     Returns:
         bool: whether training came to its end (it did not if a signal stopped it).
@@ -88,29 +105,28 @@ def train(
         UserError: if data, run folder, devices or memory do not allow it.
         VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
     """
-    run = Path(run)
-    vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
-    data = load_data(data_folder, recipe)
+    run, session = Path(run), Session(**options)
     run_folder.check_new(run, resume)
-    devices = choose_strategy(strategy)
-    batch = divide_batch(recipe, devices.num_replicas_in_sync)
-    with devices.scope():
-        with dtype_policy(recipe.precision):
-            content_loss = recipe.content.build(vgg_weights)
-        gan = build_gan(recipe, content_loss, use_xla(), steps_per_execution, vgg_weights)
-    steps_per_epoch = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
-    print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
-    micro_batch = fit_into_memory(gan, content_loss, recipe, batch, check_memory)
-    recipe = recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
-    start(gan, recipe, run, steps_per_epoch, resume, init_generator)
-    check_executions(steps_per_epoch, gan.step, steps_per_execution)
-    sources = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
-    facts = {name: path and absolute(path) for name, path in sources.items()}
-    run_folder.write_settings(run, recipe, {**facts, "devices": describe_devices(devices)}, resume)
-    reports = make_reports(run, recipe, data, checkpoint_minutes)
-    finished = fit(gan, data, recipe, steps_per_epoch, reports)
-    if finished:
-        export_saved_model(gan, run)
+    known = run_folder.read_settings(run) if resume else {}
+    with locked(run):
+        vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
+        data = load_data(data_folder, recipe, run if resume else None)
+        crops = describe_crops(data, data_folder)
+        check_crops(crops, known.get("crops"), new_data, run)
+        steps = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
+        steps = known.get("steps_per_epoch", steps)
+        devices = choose_strategy(session.strategy)
+        gan, recipe = build_to_fit(recipe, data, steps, devices, vgg_weights, session)
+        unlogged = start(gan, recipe, run, steps, resume, init_generator)
+        check_executions(steps, gan.step, session.steps_per_execution)
+        paths = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
+        facts = {name: path and absolute(path) for name, path in paths.items()}
+        facts |= {"steps_per_epoch": steps, "crops": crops, "devices": describe_devices(devices)}
+        run_folder.write_settings(run, recipe, facts, resume)
+        reports = make_reports(run, recipe, data, session)
+        finished = fit(gan, data, recipe, steps, reports, unlogged)
+        if finished:
+            export_saved_model(gan, run)
     return finished
 
 
@@ -125,13 +141,66 @@ def without_vgg_if_offline(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def load_data(folder: str | os.PathLike, recipe: Recipe) -> Data:
+def load_data(folder: str | os.PathLike, recipe: Recipe, resumed: Path | None = None) -> Data:
     """Lists the crops of a run, and looks whether those that are shown can be read."""
+    if resumed and not Path(folder).exists():
+        raise UserError(
+            f"{folder}, from which {resumed} learns, is not there. If it has moved, go on by "
+            f"`resume` {resumed} `data` FOLDER."
+        )
     crops, held_out = (list_crops(folder, recipe.pairs.crop_size, s) for s in ("train", "test"))
     samples = (held_out or crops)[:SAMPLES_SHOWN]
     if broken := first_unreadable(samples):
         raise UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.")
     return Data(crops, held_out, samples)
+
+
+def describe_crops(data: Data, folder: str | os.PathLike) -> dict[str, Any]:
+    """How many crops there are, and a checksum of their names, as JSON values."""
+    paths = [path for crops in (data.crops, data.held_out) for path in getattr(crops, "paths", [])]
+    names = b"\0".join(os.fsencode(os.path.relpath(path, folder)) for path in paths)
+    return {
+        "training": len(data.crops),
+        "held out": len(data.held_out),
+        "names": hashlib.sha256(names).hexdigest()[:8],
+    }
+
+
+def check_crops(now: dict, before: dict | None, new_data: bool, run: Path) -> None:
+    """Says, or refuses, that a run goes on with other crops; `before` is None if nobody knows."""
+    if before in (None, now):
+        return
+    words = [", ".join(f"{key} {value}" for key, value in each.items()) for each in (before, now)]
+    changed = f"{run} began with other crops ({words[0]}) than there are ({words[1]})"
+    if not new_data:
+        raise UserError(
+            f"{changed}. Put the former back, or go on with these by `resume` {run} `data` FOLDER."
+        )
+    print(f"{changed}. It goes on with these; an epoch keeps its number of steps.")
+
+
+def build_to_fit(
+    recipe: Recipe,
+    data: Data,
+    steps_per_epoch: int,
+    devices: Any,
+    vgg_weights: str | None,
+    session: Session,
+) -> tuple[SRGAN, Recipe]:
+    """Builds what is trained, says what that is, and fits it into memory.
+
+    Returns:
+        (the `SRGAN`, the recipe with the `micro_batch` that it is trained with).
+    """
+    batch = divide_batch(recipe, devices.num_replicas_in_sync)
+    with devices.scope():
+        with dtype_policy(recipe.precision):
+            content_loss = recipe.content.build(vgg_weights)
+        steps = session.steps_per_execution
+        gan = build_gan(recipe, content_loss, use_xla(), steps, vgg_weights)
+    print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
+    micro_batch = fit_into_memory(gan, content_loss, recipe, batch, session.check_memory)
+    return gan, recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
 
 
 def divide_batch(recipe: Recipe, devices: int) -> int:
@@ -227,15 +296,22 @@ def start(
     steps_per_epoch: int,
     resume: bool,
     init_generator: str | None,
-) -> None:
-    """Gives the networks the weights that training starts from, and says which."""
+) -> bool:
+    """Gives the networks the weights that training starts from, and says which.
+
+    Returns:
+        bool: whether the run was stopped at the end of an epoch that the log has no row of.
+    """
     if resume:
         run_folder.load_checkpoint(run, gan)
-        run_folder.rewind_log(run, gan.step // steps_per_epoch)
+        epoch, done = divmod(gan.step, steps_per_epoch)
+        run_folder.rewind_log(run, epoch)
         print(f"Run folder: {run}, from step {gan.step}", flush=True)
         if gan.step >= recipe.epochs * steps_per_epoch:
             print(f"Training is complete; `epochs` above {recipe.epochs} goes on.")
-        return
+        logged = {int(row["epoch"]) for row in run_folder.read_log(run)}
+        # Checkpoints of earlier versions do not have the metrics.
+        return not done and epoch - 1 not in logged and run_folder.metric_values(gan).any()
     if init_generator:
         load_generator_weights(gan, init_generator, recipe)
     elif gan.discriminator:
@@ -244,6 +320,7 @@ def start(
             "from one that has learned pixels (init_generator), such as srresnet."
         )
     print(f"Run folder: {run}", flush=True)
+    return False
 
 
 def check_executions(steps_per_epoch: int, step: int, steps_per_execution: int) -> None:
@@ -255,16 +332,17 @@ def check_executions(steps_per_epoch: int, step: int, steps_per_execution: int) 
         )
 
 
-def make_reports(run: Path, recipe: Recipe, data: Data, minutes: float) -> list:
+def make_reports(run: Path, recipe: Recipe, data: Data, session: Session) -> list:
     """The callbacks that write into the run folder."""
     pairs = batches.sample_pairs(data.samples, recipe.pairs)
     return [
-        callbacks.Checkpoint(run, minutes),  # First: what fails later costs nothing.
-        keras.callbacks.CSVLogger(run / run_folder.LOG, append=True),
+        # First: what fails later costs nothing.
+        callbacks.Checkpoint(run, session.checkpoint_minutes, session.keep_checkpoints),
         *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
-        callbacks.LossCurves(run),
         callbacks.SamplePictures(run, pairs, recipe),
         *([callbacks.KeepNetworks(run, recipe.save_every)] if recipe.save_every else []),
+        callbacks.Log(run),
+        callbacks.LossCurves(run),
         callbacks.StopOnSignal(),
     ]
 
@@ -310,7 +388,14 @@ def describe_difference(source: Path, recipe: Recipe) -> str:
     return ": " + " ".join(f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v)
 
 
-def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: list) -> bool:
+def fit(
+    gan: SRGAN,
+    data: Data,
+    recipe: Recipe,
+    steps_per_epoch: int,
+    reports: list,
+    unlogged: bool = False,
+) -> bool:
     """Trains from the step that `gan` is at to the recipe's last.
 
     A run that was stopped in the middle of an epoch first ends that epoch. The held-out pictures
@@ -322,26 +407,25 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
     Raises:
         UserError: if memory runs out, or a crop cannot be read.
     """
-    pairs, size, started = recipe.pairs, recipe.batch_size, time.monotonic()
-    size_of_step = size * recipe.batches_per_step
-    finished, validation = True, {}
-    if data.held_out:
-        held_out = batches.validation_batches(data.held_out, pairs, max(1, size // gan.parts))
-        validation = {"validation_data": held_out, "validation_freq": recipe.sample_every}
+    size, started = recipe.batch_size * recipe.batches_per_step, time.monotonic()
+    finished, held_out = True, held_out_batches(gan, data, recipe)
     try:
+        if unlogged:
+            end_epoch(gan, recipe, steps_per_epoch, reports, held_out)
         while gan.step < recipe.epochs * steps_per_epoch:
             epoch, done = divmod(gan.step, steps_per_epoch)
             gan.fit(
                 batches.training_batches(
-                    data.crops, pairs, size_of_step, recipe.seed, first_batch=gan.step
+                    data.crops, recipe.pairs, size, recipe.seed, first_batch=gan.step
                 ),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else recipe.epochs,
                 steps_per_epoch=steps_per_epoch - done,
                 shuffle=False,
-                callbacks=reports,
+                callbacks=[*([callbacks.RestoreMetrics(gan)] if done else []), *reports],
                 verbose=1 if sys.stdout.isatty() else 2,
-                **validation,
+                validation_data=held_out,
+                validation_freq=recipe.sample_every,
             )
     except callbacks.Stopped:
         end_reports(reports)
@@ -354,6 +438,29 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
         raise
     print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
     return finished
+
+
+def held_out_batches(gan: SRGAN, data: Data, recipe: Recipe) -> Any:
+    """The batches that validate; None if no crop is held out."""
+    if not data.held_out:
+        return None
+    size = max(1, recipe.batch_size // gan.parts)
+    return batches.validation_batches(data.held_out, recipe.pairs, size)
+
+
+def end_epoch(
+    gan: SRGAN, recipe: Recipe, steps_per_epoch: int, reports: list, held_out: Any
+) -> None:
+    """Ends an epoch whose last step is in the checkpoint, as `fit` would have."""
+    epoch = gan.step // steps_per_epoch - 1
+    listed = keras.callbacks.CallbackList(reports, model=gan, epochs=recipe.epochs)
+    logs = dict(gan.get_metrics_result())
+    listed.on_train_begin()
+    if held_out is not None and (epoch + 1) % recipe.sample_every == 0:
+        found = gan.evaluate(held_out, callbacks=listed, return_dict=True, verbose=0)
+        logs |= {f"val_{name}": value for name, value in found.items()}
+    listed.on_epoch_end(epoch, logs)
+    listed.on_train_end()
 
 
 def explain(error: Exception, data: Data, recipe: Recipe, reports: list) -> None:
