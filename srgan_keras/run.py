@@ -129,7 +129,9 @@ def find_checkpoints(run: Path) -> list[Path]:
     return [*found, *filter(Path.is_file, [run / OLD_CHECKPOINT])]
 
 
-def save_checkpoint(run: Path, model: keras.Model, metrics: np.ndarray, keep: int = 2) -> Path:
+def save_checkpoint(
+    run: Path, model: keras.Model, metrics: np.ndarray, keep: int = 2, well: int | None = None
+) -> None:
     """Saves the whole state of training, and removes what is older than the last few.
 
     A checkpoint is `checkpoints/step-STEP-CHECKSUM.weights.h5`. It has its name, with the first 16
@@ -140,9 +142,7 @@ def save_checkpoint(run: Path, model: keras.Model, metrics: np.ndarray, keep: in
         model: `SRGAN`.
         metrics: what `metric_values` gave.
         keep: how many checkpoints there are to be.
-
-    Returns:
-        Path of the file.
+        well: step up to which all was well; the last one until then is kept too. None: unknown.
     """
     folder = run / CHECKPOINTS
     with temporary_beside(folder / "new.weights.h5") as unfinished:
@@ -151,9 +151,17 @@ def save_checkpoint(run: Path, model: keras.Model, metrics: np.ndarray, keep: in
             file[METRICS] = metrics
         path = folder / f"step-{model.step:09d}-{checksum(unfinished)}.weights.h5"
         publish(unfinished, path)
-    for old in [other for other in find_checkpoints(run) if other != path][keep - 1 :]:
+    others = [other for other in find_checkpoints(run) if other != path]
+    kept = others[: keep - 1]
+    if well is not None and model.step > well:
+        kept += [other for other in others if step_of(other) <= well][:1]
+    for old in set(others) - set(kept):
         old.unlink()
-    return path
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name; 0 for those of earlier versions, which do not say it."""
+    return int(checkpoint.name.split("-")[1]) if checkpoint.name.startswith("step-") else 0
 
 
 def checksum(path: Path) -> str:
@@ -175,18 +183,24 @@ def set_metric_values(model: keras.Model, values: np.ndarray) -> None:
         variable.assign(value)
 
 
-def load_checkpoint(run: Path, model: keras.Model) -> None:
+def load_checkpoint(run: Path, model: keras.Model, latest: int | None = None) -> None:
     """Restores the whole state of training, from the newest checkpoint that is whole.
 
-    Those that are newer than that, and damaged, are named and removed.
+    Those that are newer than that are removed; damaged ones are named.
+
+    Args:
+        run: the run folder.
+        model: `SRGAN`.
+        latest: the last step that it may be of; None: any.
 
     Raises:
         UserError: if none loads, because they are damaged or of another version.
     """
     for folder in (run, run / CHECKPOINTS):
         remove_temporaries(folder)
-    damaged = {}
-    for path in find_checkpoints(run):
+    found, damaged = find_checkpoints(run), {}
+    allowed = [path for path in found if latest is None or step_of(path) <= latest]
+    for path in allowed:
         try:
             read_checkpoint(path, model)
         except Exception as error:  # HDF5 and Keras raise nearly anything for a damaged file.
@@ -194,6 +208,7 @@ def load_checkpoint(run: Path, model: keras.Model) -> None:
             continue
         for other, reason in damaged.items():
             print(f"{other} does not load ({reason}) and is removed; {path.name} does.")
+        for other in found[: found.index(path)]:
             other.unlink()
         return
     path, reason = next(iter(damaged.items()))

@@ -30,6 +30,7 @@ from srgan_keras.parts.content import WEIGHTS_VARIABLE
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
 from srgan_keras.training.devices import STRATEGIES
+from srgan_keras.training.health import ON_COLLAPSE
 from srgan_keras.training.loop import Session, absolute, train, without_vgg_if_offline
 
 CHANGEABLE = ("epochs", "micro_batch", "sample_every", "save_every")  # when a run is resumed
@@ -182,6 +183,12 @@ def make_parser(recipe: Recipe) -> cli.Parser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="refuse to start with too little memory",
+    )
+    option(
+        "--on-collapse",
+        choices=ON_COLLAPSE,
+        default="warn",
+        help="only say it, end training, or go back to where all was well with half the rate",
     )
     settings = parser.add_argument_group(f"settings of the recipe {recipe.name} (its value)")
     for name, (field, value) in recipe.every_option().items():

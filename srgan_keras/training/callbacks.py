@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 from matplotlib.figure import Figure
 
 from srgan_keras.common import pixels
@@ -33,6 +34,7 @@ from srgan_keras.run import (
     save_checkpoint,
     set_metric_values,
 )
+from srgan_keras.training.health import Collapsed
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -51,8 +53,9 @@ class Checkpoint(keras.callbacks.Callback):
         keep: int, how many checkpoints are kept.
 
     Raises:
-        UserError: (from `fit`) if the loss is not finite at the end of an epoch or when it saves,
-            if the disk is full, or the folder has been removed.
+        Collapsed: (from `fit`) if the loss is not finite at the end of an epoch, or the loss or a
+            weight when it saves.
+        UserError: if the disk is full, or the folder has been removed.
     """
 
     def __init__(self, run: Path, minutes: float = 10.0, keep: int = 2) -> None:
@@ -61,10 +64,13 @@ class Checkpoint(keras.callbacks.Callback):
         self.seconds = 60 * minutes
         self.keep = keep
         self.metrics = None
+        self.well = None
 
     def on_train_begin(self, logs=None):
         self.saved_at = time.monotonic()
         self.folder = self.run.stat()
+        if self.well is None:
+            self.all_is_well()
         past = (validation_loss(row) for row in read_log(self.run))
         self.best = min(past, default=math.inf)
         if not find_checkpoints(self.run):
@@ -96,13 +102,17 @@ class Checkpoint(keras.callbacks.Callback):
                 self.model.discriminator.save(path)
         self.save(logs)
 
+    def all_is_well(self) -> None:
+        """Keeps the last checkpoint until now until this is called again."""
+        self.well = self.model.step
+
     def check(self, logs: dict | None) -> None:
         """Stops training if the loss is not a number any more, or the run folder is gone."""
         if not self.run.is_dir() or not os.path.samestat(self.run.stat(), self.folder):
             raise UserError(f"{self.run} has been removed while it was trained in.")
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
-            raise UserError(
+            raise Collapsed(
                 f"The loss is {loss}: training has diverged. Start again with a smaller "
                 f"`learning_rate`; what {self.run} holds is from before."
             )
@@ -124,6 +134,8 @@ class Checkpoint(keras.callbacks.Callback):
         """Saves now: the networks first, so that what a checkpoint stands for is always there."""
         self.check(logs)
         self.check_disk()
+        if not all(bool(ops.all(ops.isfinite(x))) for x in self.model.trainable_variables):
+            self.check({"loss": math.nan})  # The last step's update has not been in a loss yet.
         with replacing(self.run / GENERATOR) as path:
             self.model.averaged_generator.save(path)
         self.save_state()
@@ -132,7 +144,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Saves the checkpoint alone."""
         self.check_disk()
         metrics = metric_values(self.model) if self.metrics is None else self.metrics
-        save_checkpoint(self.run, self.model, metrics, self.keep)
+        save_checkpoint(self.run, self.model, metrics, self.keep, self.well)
         self.saved_at = time.monotonic()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import shlex
 import sys
@@ -34,10 +35,12 @@ from srgan_keras.training.devices import (
     warn_of_slow_bfloat16,
 )
 from srgan_keras.training.gan import SRGAN, TutorialSRGAN
+from srgan_keras.training.health import Collapsed, Health
 from srgan_keras.training.memory import fit_into_memory
 
 STEPS = {"joint": SRGAN, "tutorial": TutorialSRGAN}
 SAMPLES_SHOWN = 4
+ROLLBACKS = 3  # in a session
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Session:
-    """How a training is run; of what is learned it changes nothing.
+    """How a training is run; of what is learned it changes nothing while all is well.
 
     Attributes:
         strategy: a name that `choose_strategy` knows.
@@ -66,6 +69,8 @@ class Session:
         steps_per_execution: steps between two looks at the clock and at signals; more than 1 keeps
             a fast GPU from waiting for Python.
         check_memory: refuse to start on a device that has less memory than training needs.
+        on_collapse: of `ON_COLLAPSE`: whether a collapse is only said, ends training, or takes it
+            back to the last checkpoint at which all was well, with half the learning rate.
     """
 
     strategy: str = "auto"
@@ -73,6 +78,7 @@ class Session:
     keep_checkpoints: int = 2
     steps_per_execution: int = 1
     check_memory: bool = True
+    on_collapse: str = "warn"
 
 
 def train(
@@ -123,8 +129,7 @@ def train(
         facts = {name: path and absolute(path) for name, path in paths.items()}
         facts |= {"steps_per_epoch": steps, "crops": crops, "devices": describe_devices(devices)}
         run_folder.write_settings(run, recipe, facts, resume)
-        reports = make_reports(run, recipe, data, session)
-        finished = fit(gan, data, recipe, steps, reports, unlogged)
+        finished = fit_or_roll_back(gan, data, recipe, steps, run, session, unlogged)
         if finished:
             export_saved_model(gan, run)
     return finished
@@ -304,6 +309,7 @@ def start(
     """
     if resume:
         run_folder.load_checkpoint(run, gan)
+        set_rates(gan, recipe)
         epoch, done = divmod(gan.step, steps_per_epoch)
         run_folder.rewind_log(run, epoch)
         print(f"Run folder: {run}, from step {gan.step}", flush=True)
@@ -335,9 +341,10 @@ def check_executions(steps_per_epoch: int, step: int, steps_per_execution: int) 
 def make_reports(run: Path, recipe: Recipe, data: Data, session: Session) -> list:
     """The callbacks that write into the run folder."""
     pairs = batches.sample_pairs(data.samples, recipe.pairs)
+    checkpoint = callbacks.Checkpoint(run, session.checkpoint_minutes, session.keep_checkpoints)
     return [
-        # First: what fails later costs nothing.
-        callbacks.Checkpoint(run, session.checkpoint_minutes, session.keep_checkpoints),
+        checkpoint,  # First: what fails later costs nothing.
+        Health(pairs[0], recipe, session.on_collapse, checkpoint.all_is_well),
         *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
         callbacks.SamplePictures(run, pairs, recipe),
         *([callbacks.KeepNetworks(run, recipe.save_every)] if recipe.save_every else []),
@@ -386,6 +393,54 @@ def describe_difference(source: Path, recipe: Recipe) -> str:
     theirs = {**other.generator.settings(), "scale": other.pairs.scale}
     ours = recipe.every_setting()
     return ": " + " ".join(f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v)
+
+
+def fit_or_roll_back(
+    gan: SRGAN,
+    data: Data,
+    recipe: Recipe,
+    steps_per_epoch: int,
+    run: Path,
+    session: Session,
+    unlogged: bool,
+) -> bool:
+    """As `fit`, and after a collapse from where all was well, if the session wants it so."""
+    for done in itertools.count():
+        reports = make_reports(run, recipe, data, session)
+        try:
+            return fit(gan, data, recipe, steps_per_epoch, reports, unlogged)
+        except Collapsed as error:
+            checkpoint, *others = reports
+            end_reports(others)
+            if session.on_collapse != "rollback" or done == ROLLBACKS:
+                raise
+            print(cli.with_flags(str(error)))
+            run_folder.load_checkpoint(run, gan, latest=checkpoint.well)
+            run_folder.rewind_log(run, gan.step // steps_per_epoch)
+            recipe = recipe.with_settings(**half_rates(recipe))
+            run_folder.write_settings(run, recipe, {}, resume=True)
+            set_rates(gan, recipe)
+            unlogged = False
+            rates = " ".join(f"{name} {rate:g}" for name, rate in half_rates(recipe, 1).items())
+            print(f"Back to step {gan.step}, with {rates}.", flush=True)
+
+
+def half_rates(recipe: Recipe, factor: float = 0.5) -> dict[str, float]:
+    """The recipe's learning rates times a factor."""
+    names = ("learning_rate", "discriminator_learning_rate")
+    values = recipe.every_setting()
+    return {name: factor * values[name] for name in names if values.get(name)}
+
+
+def set_rates(gan: SRGAN, recipe: Recipe) -> None:
+    """Gives both optimizers the recipe's learning rates, whatever a checkpoint had."""
+    optimizers = [(gan.optimizer, recipe.optimizer)]
+    if recipe.adversarial:
+        optimizers.append((gan.discriminator_optimizer, recipe.discriminator_optimizer()))
+    for optimizer, part in optimizers:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+        inner.learning_rate = part.rate()
+    gan.train_function = None  # A traced step has the old course in it.
 
 
 def fit(
