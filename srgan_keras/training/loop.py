@@ -51,11 +51,13 @@ class Data:
         crops: for training.
         held_out: for validation; may be empty.
         samples: to look at.
+        facts: how many there are and a checksum of their names, as JSON values.
     """
 
     crops: Crops
     held_out: Crops
     samples: Crops
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -116,18 +118,19 @@ def train(
     known = run_folder.read_settings(run) if resume else {}
     with locked(run):
         vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
-        data = load_data(data_folder, recipe, run if resume else None)
-        crops = describe_crops(data, data_folder)
-        check_crops(crops, known.get("crops"), new_data, run)
+        devices = choose_strategy(session.strategy)
+        count = devices.num_replicas_in_sync
+        data = load_data(data_folder, recipe, count, run if resume else None)
+        check_crops(data.facts, known.get("crops"), new_data, run)
         steps = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
         steps = known.get("steps_per_epoch", steps)
-        devices = choose_strategy(session.strategy)
         gan, recipe = build_to_fit(recipe, data, steps, devices, vgg_weights, session)
         unlogged = start(gan, recipe, run, steps, resume, init_generator)
         check_executions(steps, gan.step, session.steps_per_execution)
         paths = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
         facts = {name: path and absolute(path) for name, path in paths.items()}
-        facts |= {"steps_per_epoch": steps, "crops": crops, "devices": describe_devices(devices)}
+        facts |= {"steps_per_epoch": steps, "crops": data.facts}
+        facts["devices"] = describe_devices(devices)
         run_folder.write_settings(run, recipe, facts, resume)
         finished = fit_or_roll_back(gan, data, recipe, steps, run, session, unlogged)
         if finished:
@@ -146,27 +149,34 @@ def without_vgg_if_offline(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def load_data(folder: str | os.PathLike, recipe: Recipe, resumed: Path | None = None) -> Data:
-    """Lists the crops of a run, and looks whether those that are shown can be read."""
+def load_data(
+    folder: str | os.PathLike, recipe: Recipe, devices: int = 1, resumed: Path | None = None
+) -> Data:
+    """Lists the crops of a run, and looks whether those that are shown can be read.
+
+    Held out are as many as divide between the devices.
+    """
     if resumed and not Path(folder).exists():
         raise UserError(
             f"{folder}, from which {resumed} learns, is not there. If it has moved, go on by "
             f"`resume` {resumed} `data` FOLDER."
         )
     crops, held_out = (list_crops(folder, recipe.pairs.crop_size, s) for s in ("train", "test"))
+    facts = describe_crops(crops, held_out, folder)
+    held_out = held_out[: len(held_out) - len(held_out) % devices]
     samples = (held_out or crops)[:SAMPLES_SHOWN]
     if broken := first_unreadable(samples):
         raise UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.")
-    return Data(crops, held_out, samples)
+    return Data(crops, held_out, samples, facts)
 
 
-def describe_crops(data: Data, folder: str | os.PathLike) -> dict[str, Any]:
+def describe_crops(crops: Crops, held_out: Crops, folder: str | os.PathLike) -> dict[str, Any]:
     """How many crops there are, and a checksum of their names, as JSON values."""
-    paths = [path for crops in (data.crops, data.held_out) for path in getattr(crops, "paths", [])]
+    paths = [path for some in (crops, held_out) for path in getattr(some, "paths", [])]
     names = b"\0".join(os.fsencode(os.path.relpath(path, folder)) for path in paths)
     return {
-        "training": len(data.crops),
-        "held out": len(data.held_out),
+        "training": len(crops),
+        "held out": len(held_out),
         "names": hashlib.sha256(names).hexdigest()[:8],
     }
 
