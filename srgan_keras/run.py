@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import LOCK, publish, remove_temporaries, replacing, temporary_beside
+from srgan_keras.common.files import LOCK, is_temporary, publish, replacing, temporary_beside
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe
 
@@ -56,10 +56,8 @@ def check_new(run: Path, resume: bool) -> None:
     """
     if resume or not run.exists():
         return
-    if (run / CHECKPOINTS).is_dir():
-        remove_temporaries(run / CHECKPOINTS)
-    left = {entry.name for entry in run.iterdir()} - {LOCK, SETTINGS}
-    if left and not (left == {CHECKPOINTS} and not any((run / CHECKPOINTS).iterdir())):
+    left = [*run.iterdir(), *(run / CHECKPOINTS).glob("*")]
+    if not all(path.name in (LOCK, SETTINGS, CHECKPOINTS) or is_temporary(path) for path in left):
         raise UserError(f"{run} is not empty. {describe_folder(run)}")
 
 
@@ -196,8 +194,6 @@ def load_checkpoint(run: Path, model: keras.Model, latest: int | None = None) ->
     Raises:
         UserError: if none loads, because they are damaged or of another version.
     """
-    for folder in (run, run / CHECKPOINTS):
-        remove_temporaries(folder)
     found, damaged = find_checkpoints(run), {}
     allowed = [path for path in found if latest is None or step_of(path) <= latest]
     for path in allowed:

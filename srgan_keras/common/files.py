@@ -74,6 +74,11 @@ def publish(temporary: Path, path: Path, sync: bool = True) -> None:
         _sync(path.parent)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder is one that `replacing` has made, and may be writing."""
+    return path.name.startswith(_TEMPORARY)
+
+
 def remove_temporaries(folder: Path) -> None:
     """Removes from `folder` what a killed `replacing` left there, files and folders."""
     for temporary in folder.glob(f"{_TEMPORARY}*"):

@@ -143,7 +143,7 @@ class Health(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         sr = [self.model.averaged_generator(lr[None], training=False)[0] for lr in self.lr]
-        sr = np.stack([keras.ops.convert_to_numpy(picture) for picture in sr])
+        sr = np.stack([keras.ops.convert_to_numpy(picture) for picture in sr], dtype=np.float32)
         found = diagnose(logs, self.lr, sr, self.recipe)
         self.epochs = {name: self.epochs[name] + 1 if name in found else 0 for name in AILMENTS}
         if not any(AILMENTS[name].collapse for name in found):

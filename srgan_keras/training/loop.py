@@ -18,7 +18,7 @@ import keras
 from srgan_keras import run as run_folder
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import locked
+from srgan_keras.common.files import locked, remove_temporaries
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
@@ -117,6 +117,8 @@ def train(
     run_folder.check_new(run, resume)
     known = run_folder.read_settings(run) if resume else {}
     with locked(run):
+        for folder in (run, run / run_folder.CHECKPOINTS):
+            remove_temporaries(folder)
         vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
         devices = choose_strategy(session.strategy)
         count = devices.num_replicas_in_sync
