@@ -167,6 +167,7 @@ def choose_start(
         if other.discriminator is None
         and isinstance(other.content, Pixels)
         and type(other.generator) is type(recipe.generator)
+        and type(other.pairs) is type(recipe.pairs)
     }
     for name, other in fitting.items():
         if other.generator == recipe.generator:

@@ -130,7 +130,7 @@ AVERAGED = (
 @pytest.mark.parametrize(
     "settings",
     [
-        [*TINY, "--critic-steps", "2"],
+        TINY,
         pytest.param([*AVERAGED, "--precision", "float32"], marks=pytest.mark.graph),
     ],
 )
@@ -470,7 +470,7 @@ def test_the_recipe_paper_trains_and_lowers_its_learning_rate(crops, tmp_path):
     small = (
         "--recipe paper --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
         "--dense-units 8 --content-loss mse --batch-size 2 --steps-per-epoch 2 --epochs 1 "
-        "--learning-rate-drop-step 1"
+        "--learning-rate-drop-step 2"
     ).split()
     assert train.main([*small, "--data", str(crops), "--run", str(run)]) == 0
     recipe = read_settings(run)["recipe"]
