@@ -2,13 +2,14 @@
 
     python tests/stress_resume.py --out /tmp/stress --kills 30
 
-No test: it takes minutes. A tiny run on noise is killed (SIGKILL) after random times and resumed by
-`--resume auto` until it has been killed so often; then it is left to its end. Writing is slowed
-down, so that many kills fall into it. After every second kill the power fails too: every file of
-the run whose contents nobody had synced is emptied, as file systems with delayed allocation leave
-them. (Names of which the folder was not synced stay; a test of `common.files` has the order of
-syncing and renaming.) What is compared: every number in the last checkpoint, log.csv, the names of
-the sample pictures.
+No test: it takes minutes. A tiny run on noise is killed (SIGKILL) at random moments and resumed by
+`--resume auto` until it has been killed so often; then it is left to its end. A moment is a number
+of files that the session has synced, so that a slow machine gets as far as a fast one, and a time
+after that. Writing is slowed down, so that many kills fall into it. After every second kill the
+power fails too: every file of the run whose contents nobody had synced is emptied, as file systems
+with delayed allocation leave them. (Names stay, even where their folder was not synced; a test of
+`common.files` has the order of syncing and renaming.) What is compared: every number in the last
+checkpoint, log.csv, the names of the sample pictures.
 
 Each session is a fork of this process, which has imported TensorFlow and not used it yet.
 """
@@ -49,33 +50,36 @@ SETTINGS = (
 def main() -> int:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder; its run `whole` is used again"
+    )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds that writing stops")
-    parser.add_argument("--longest", type=float, default=40, help="seconds to the latest kill")
+    parser.add_argument("--most", type=int, default=8, help="files synced before the latest kill")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.out.mkdir(parents=True)
-    make_crops(args.out / "crops")
+    if not args.out.exists():
+        make_crops(args.out / "crops")
     whole, killed = args.out / "whole", args.out / "killed"
     if finish(start(whole, args, pause=0.0)) != 0:
         return 1
     rng, writing, cuts, emptied = random.Random(args.seed), 0, 0, 0
     for number in range(args.kills):
         session = start(killed, args, args.pause)
-        time.sleep(rng.uniform(0, args.longest))
+        wait_for(session, args.out / "synced", rng.randint(0, args.most))
+        time.sleep(rng.uniform(0, 10 * args.pause))
         os.kill(session, signal.SIGKILL)
         code = finish(session)
         if code != -signal.SIGKILL:
             print(f"The session ended by itself with {code} after {number} kills.")
             break
-        writing += any(killed.rglob(".tmp-*"))
+        writing += any(killed.rglob(f".tmp-{session}-*"))
         if number % 2:
             cuts += 1
             emptied += cut_power(killed, args.out / "synced")
         newest = [path.name for path in find_checkpoints(killed)[:1]]
-        print(f"kill {number + 1}: {newest}", flush=True)
+        print(f"kill {number + 1}: {newest}, writing {writing}", flush=True)
     if finish(start(killed, args, pause=0.0)) != 0:
         return 1
     print(f"{writing} kills fell into writing; {cuts} power cuts emptied {emptied} files")
@@ -137,6 +141,15 @@ def disturb(synced: Path, pause: float) -> None:
     # These take longer than all the rest.
     loop.export_saved_model = lambda gan, run: None
     callbacks.LossCurves = lambda run: keras.callbacks.Callback()
+
+
+def wait_for(process: int, synced: Path, files: int) -> None:
+    """Waits until a session has synced so many files, or has ended."""
+    before = len(synced.read_text().split()) if synced.exists() else 0
+    while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if synced.exists() and len(synced.read_text().split()) >= before + files:
+            return
+        time.sleep(0.02)
 
 
 def finish(process: int) -> int:
