@@ -300,7 +300,7 @@ def train_runs(plan: Plan, folder: Path, data: Path, vgg_weights: str | None) ->
         if (run / run_folder.SAVED_MODEL).is_dir():
             continue
         print(f"\n{number} of {len(plan.recipes)}: {name}", flush=True)
-        resume = (run / run_folder.CHECKPOINT).is_file()
+        resume = bool(run_folder.find_checkpoints(run))
         if resume:
             recipe = run_folder.read_settings(run)["recipe"]
         elif run.exists():

@@ -4,7 +4,6 @@ Scaling, clipping and rounding are inside, so that whoever loads it gives and ta
 """
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,8 @@ def export(generator: keras.Model, folder: str | os.PathLike, precision: str = "
     with replacing(folder) as unfinished:
         try:
             tf.saved_model.save(module, unfinished, signatures={"serving_default": module.serve})
-        except BaseException as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            if isinstance(error, tf.errors.OpError):
-                raise UserError(f"{folder} cannot be written: {error.message}") from error
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
+        except tf.errors.OpError as error:
+            raise UserError(f"{folder} cannot be written: {error.message}") from error
 
 
 class FreeUpSampling2D(layers.UpSampling2D):
