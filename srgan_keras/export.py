@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from srgan_keras.common import cli
-from srgan_keras.inference.formats import PRECISIONS, export
+from srgan_keras.inference.formats import PRECISIONS, check_replaceable, export
 from srgan_keras.inference.graph import reach
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
 from srgan_keras.run import SAVED_MODEL
@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
+    if args.out:
+        check_replaceable(args.out)
     generator = load_generator(args.source, args.blend)
     if args.precision == "bfloat16":
         warn_of_slow_bfloat16("--precision bfloat16")

@@ -4,6 +4,7 @@ Scaling, clipping and rounding are inside, so that whoever loads it gives and ta
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
 from srgan_keras.inference.graph import fold_batch_normalization, reach, replace_layers
+from srgan_keras.inference.upscaler import BESIDE, checksum
+from srgan_keras.run import GENERATOR
 
 PRECISIONS = ("float32", "bfloat16")
+#: What the folder of a SavedModel holds.
+OWN = re.compile(rf"(saved_model|fingerprint)\.pb|{BESIDE}|assets|variables(/variables\.[\w.-]+)?")
 
 
 def serving_module(generator: keras.Model, precision: str = "float32") -> tf.Module:
@@ -69,22 +74,38 @@ def export(generator: keras.Model, folder: str | os.PathLike, precision: str = "
         precision: as for `serving_module`.
 
     Raises:
-        UserError: if `folder` exists and is not a SavedModel, or cannot be written; and as
-            `serving_module`.
+        UserError: if `folder` is or holds anything else than a SavedModel, or cannot be written;
+            and as `serving_module`.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder / "saved_model.pb").exists():
-        raise UserError(f"{folder} exists and is not a SavedModel. Choose another folder.")
+    folder = Path(os.path.realpath(folder))  # A link stays one.
+    check_replaceable(folder)
     module = serving_module(generator, precision)
     with replacing(folder) as unfinished:
         try:
             tf.saved_model.save(module, unfinished, signatures={"serving_default": module.serve})
+            if (folder.parent / GENERATOR).is_file():
+                (unfinished / BESIDE).write_text(checksum(folder.parent / GENERATOR))
         except BaseException as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             if isinstance(error, tf.errors.OpError):
                 raise UserError(f"{folder} cannot be written: {error.message}") from error
             raise
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Looks whether a SavedModel can be written to a folder, and nothing else is lost.
+
+    Raises:
+        UserError: if `folder` is or holds anything else than a SavedModel.
+    """
+    if not folder.exists():
+        return
+    if not (folder / "saved_model.pb").is_file():
+        raise UserError(f"{folder} exists and is not a SavedModel. Choose another folder.")
+    for path in sorted(folder.rglob("*")):
+        if not OWN.fullmatch(path.relative_to(folder).as_posix()):
+            raise UserError(f"{path} is not of the SavedModel. Move it, or choose another folder.")
 
 
 class FreeUpSampling2D(layers.UpSampling2D):

@@ -3,6 +3,7 @@
 A SavedModel says itself how it scales: for one, no model code is loaded.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ import tensorflow as tf
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
+
+#: The file of a SavedModel that says which generator was beside it when it was written.
+BESIDE = "generator.sha256"
 
 
 class Upscaler:
@@ -26,7 +30,7 @@ class Upscaler:
     Args:
         source: folder that `inference.formats.export` wrote, a run folder, or whatever
             `load_generator` takes. Of a run folder its SavedModel is taken, unless there is none or
-            its generator is newer.
+            its generator has changed since.
         blend: as for `load_generator`.
         tile: int, longest side of a tile in LR pixels, its surroundings not counted.
 
@@ -140,8 +144,21 @@ def _find_saved_model(path: Path) -> Path | None:
     exported, generator = path / SAVED_MODEL / "saved_model.pb", path / GENERATOR
     if not exported.is_file():
         return None
-    stale = generator.is_file() and generator.stat().st_mtime > exported.stat().st_mtime
-    return None if stale else exported.parent
+    return None if generator.is_file() and _is_stale(exported, generator) else exported.parent
+
+
+def _is_stale(exported: Path, generator: Path) -> bool:
+    """Whether a generator is another than when the SavedModel beside it was written."""
+    record = exported.with_name(BESIDE)
+    if record.is_file():
+        return record.read_text() != checksum(generator)
+    return generator.stat().st_mtime > exported.stat().st_mtime  # It was written by version 0.1.
+
+
+def checksum(file: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _load_saved_model(folder: Path) -> Any:

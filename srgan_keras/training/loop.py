@@ -32,7 +32,7 @@ from srgan_keras.training.devices import (
     warn_of_slow_bfloat16,
 )
 from srgan_keras.training.gan import SRGAN, TutorialSRGAN
-from srgan_keras.training.memory import fit_into_memory
+from srgan_keras.training.memory import check_weights, fit_into_memory
 
 STEPS = {"joint": SRGAN, "tutorial": TutorialSRGAN}
 SAMPLES_SHOWN = 4
@@ -94,6 +94,7 @@ def train(
     run_folder.check_new(run, resume)
     devices = choose_strategy(strategy)
     batch = divide_batch(recipe, devices.num_replicas_in_sync)
+    check_weights(recipe, check_memory)
     with devices.scope():
         with dtype_policy(recipe.precision):
             content_loss = recipe.content.build(vgg_weights)
