@@ -90,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     folder = {"type": Path, "required": True, "metavar": "DIR"}
     parser.add_argument("--crops", **folder, help="folder of crops, with train and test or without")
+    folder["type"] = cli.folder
     parser.add_argument("--out", **folder, help="folder of arrays to make")
     args = parser.parse_args(argv)
 

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=cli.folder,
         metavar="FOLDER",
         help="folder to write; default: RUN/saved_model, or NAME_x4",
     )

@@ -64,7 +64,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="0..1",
         help="mixes srresnet (0: nearest to the photograph) with srgan (1: the most detail)",
     )
-    option("--out", type=Path, default=Path("upscaled"), help="folder for the results")
+    option("--out", type=cli.folder, default="upscaled", help="folder for the results")
     option(
         "--tile",
         type=cli.positive_int,

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from srgan_keras.common.errors import UserError
@@ -68,6 +69,15 @@ def ratio(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {text}")
     return value
+
+
+def folder(text: str) -> Path:
+    """Argument type: a folder to write into, there or not, so that no work is done in vain."""
+    path = Path(text)
+    there = next(one for one in (path, *path.parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{there} is not a folder that can be written into")
+    return path
 
 
 def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:

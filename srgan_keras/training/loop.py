@@ -308,7 +308,8 @@ def describe_difference(source: Path, recipe: Recipe) -> str:
         return ""
     theirs = {**other.generator.settings(), "scale": other.pairs.scale}
     ours = recipe.every_setting()
-    return ": " + " ".join(f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v)
+    differing = [f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v]
+    return ": " + " ".join(differing) if differing else ""  # What it says need not be true.
 
 
 def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: list) -> bool:
