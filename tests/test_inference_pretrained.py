@@ -40,10 +40,10 @@ def stated_scores(data):
     }
 
 
-def assert_as_stated(data, folder):
+def assert_as_stated(data, folder, names):
     stated = stated_scores(data)
     assert set(PRETRAINED) <= stated.keys()
-    methods = {name: load_method(name, 4) for name in PRETRAINED}
+    methods = {name: load_method(name, 4) for name in names}
     rows, skipped = tables.evaluate(methods, tables.find_samples(folder, 4), 4)
     assert not skipped
     for name, summary in tables.summarise(rows).items():
@@ -51,11 +51,12 @@ def assert_as_stated(data, folder):
 
 
 def test_scores_on_the_sample_photographs_are_as_stated():
-    assert_as_stated("sample_images", SAMPLE_IMAGES)
+    # Without vdsr, which takes 20 times the work of srcnn.
+    assert_as_stated("sample_images", SAMPLE_IMAGES, ("srresnet", "srgan", "srcnn"))
 
 
 def test_scores_on_set5_are_as_stated(shared):
-    assert_as_stated("Set5", shared / "benchmarks" / "Set5")
+    assert_as_stated("Set5", shared / "benchmarks" / "Set5", PRETRAINED)
 
 
 def test_blend_mixes_weights():

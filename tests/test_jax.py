@@ -22,7 +22,7 @@ RECIPES = {
     "tutorial": {**GENERATOR, "content_loss": "block1_conv2", "micro_batch": 1},
     "srresnet": GENERATOR,
     "srresnet-vgg22": GENERATOR,
-    "srgan-mse": {**GENERATOR, "precision": "mixed_float16"},
+    "srgan-mse": {**GENERATOR, "precision": "mixed_float16", "micro_batch": 2},
     "srgan-vgg22": GENERATOR,
     "srgan-vgg54": GENERATOR,
     "srgan": GENERATOR,
@@ -89,7 +89,7 @@ def get_small_recipe(name, settings):
 
 def build(recipe):
     content_loss = recipe.content.build(None)
-    gan = build_gan(recipe, content_loss, vgg_weights=None)
+    gan = build_gan(recipe, content_loss, jit_compile=on_jax, vgg_weights=None)
     gan.run_eagerly = not on_jax
     # The backends draw other numbers from a seed.
     gan.draw_chance = lambda lr: chance[: len(lr)]
@@ -151,10 +151,11 @@ print(json.dumps({"recipes": results, "moves": moves}))
 """
 
 
-def environment(backend):
+def environment(backend, devices=1):
     """Of a process on this backend, in which XLA compiles quickly rather than well."""
-    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    own = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": quick}
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    flags += f" --xla_force_host_platform_device_count={devices}"
+    own = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": flags}
     return {**os.environ, **own}
 
 
@@ -200,17 +201,20 @@ def test_every_recipe_trains_on_jax_as_on_tensorflow(tmp_path):
         np.testing.assert_allclose(moves, expected, atol=1e-5)
 
 
-def train_on_jax(*arguments):
+def train_on_jax(*arguments, devices=1):
     """Runs the train command in a process in which TensorFlow cannot be imported."""
     program = "import sys; sys.modules['tensorflow'] = None; from srgan_keras import train; "
     command = [sys.executable, "-c", program + "train.cli.run(train.main)", *map(str, arguments)]
     return subprocess.run(
-        command, env=environment("jax"), capture_output=True, text=True, check=False
+        command, env=environment("jax", devices), capture_output=True, text=True, check=False
     )
 
 
 def test_the_train_command_without_tensorflow(crops, tmp_path):
-    """An SRResNet on packed crops ends with TensorFlow's weights, with a stop in between."""
+    """An SRResNet on packed crops ends with TensorFlow's weights, with a stop in between.
+
+    What one device has begun two go on with.
+    """
     for split in "train", "test":
         pack(crops / split, tmp_path / "packed" / split)
     settings = "--recipe srresnet --filters 4 --residual-blocks 1 --crop-size 32 --batch-size 2 "
@@ -221,9 +225,12 @@ def test_the_train_command_without_tensorflow(crops, tmp_path):
     settings += ["--init-generator", str(start), "--run"]
     assert train.main([*settings, str(theirs), "--epochs", "2"]) == 0
 
-    for arguments in ([*settings, ours, "--epochs", 1], ["--resume", ours, "--epochs", 2]):
-        done = train_on_jax(*arguments)
+    begin = [*settings, ours, "--epochs", 1]
+    go_on = ["--resume", ours, "--epochs", 2, "--micro-batch", 1]
+    for devices, arguments in ((1, begin), (2, go_on)):
+        done = train_on_jax(*arguments, devices=devices)
         assert done.returncode == 0, done.stderr
+    assert "Devices: 2 x cpu (JAX)" in done.stdout
     assert "6 steps" in done.stdout
     assert "python -m srgan_keras.export" in done.stdout
     assert len(list((ours / "samples").iterdir())) == 3

@@ -127,8 +127,8 @@ class Degraded(Pairs):
         degraded = rng.random() >= self.clean_share
         twice = degraded and rng.random() < self.second_share
         sides = (int(rng.integers(small, largest + 1)) if twice else small, small)
-        drawn, side, off_canvas = [], size, [np.eye(size)] * 2
-        worst = 95 - self.least_quality
+        drawn, worst = [], 95 - self.least_quality
+        side, starts, width = size, (0, 0), size  # of the picture, on what it lies on so far
         for number, (smaller, canvas) in enumerate(zip(sides, canvases, strict=True)):
             here = twice if number else degraded
             kernel = gaussian_kernel(0.0, 0.0)
@@ -139,21 +139,19 @@ class Degraded(Pairs):
             reduce = resampling_matrix(
                 side, smaller, rng.choice(RESAMPLINGS) if here else "bicubic"
             )
-            places = rng.integers(BLOCK, size=2)
-            lay = [mirrored(smaller, canvas, place) for place in places]
+            reduce = [on_canvas(reduce, start, width) for start in starts]
+            starts, width, side = rng.integers(BLOCK, size=2), canvas, smaller
             noisy = here * (rng.random(2) < NOISY_SHARE)
             compressed = (degraded if number else twice) and rng.random() < self.jpeg_share
             drawn += Round(
                 kernels=kernel,
-                rows=(reduce @ off_canvas[0])[lay[0]],
-                columns=(reduce @ off_canvas[1])[lay[1]],
+                rows=reduce[0][mirrored(smaller, canvas, starts[0])],
+                columns=reduce[1][mirrored(smaller, canvas, starts[1])],
                 noise=np.full((1, 1, 1), rng.random() < GREY_SHARE),
                 deviations=noisy * self.most_noise * rng.random(2) ** 2,
                 qualities=compressed * np.round(95 - worst * rng.random() ** 1.5),
             )
-            off_canvas = [np.eye(canvas)[place : place + smaller] for place in places]
-            side = smaller
-        return drawn + off_canvas
+        return drawn + [on_canvas(np.eye(small), start, width) for start in starts]
 
     def make(self, hr: Any, *drawn: Any) -> tuple[Any, Any]:
         """As `Pairs.make`, with what `draw` has drawn for these pictures, which are square."""
@@ -310,6 +308,13 @@ def resampling_matrix(side: int, smaller: int, method: str) -> np.ndarray:
         near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
         weights = np.where(x < 1, near, np.where(x < 2, far, 0))
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def on_canvas(matrix: np.ndarray, start: int, width: int) -> np.ndarray:
+    """The matrix for a row of `width` pixels of which those from `start` on are `matrix`'s."""
+    wider = np.zeros((len(matrix), width), np.float32)
+    wider[:, start : start + matrix.shape[1]] = matrix
+    return wider
 
 
 def mirrored(side: int, canvas: int, place: int) -> np.ndarray:

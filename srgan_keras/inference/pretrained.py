@@ -23,6 +23,8 @@ UNPACKED = 10  # times a file's size, and a megabyte: the most that it may unpac
 PRETRAINED = {
     "srresnet": "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93",
     "srgan": "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6",
+    "vdsr": "9498363a7319c9a7639e3da647f49087f246000320f0924e4f867d1d2bf75734",
+    "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
 }
 
 
@@ -30,13 +32,13 @@ def load_pretrained(name: str = "srgan", blend: float | None = None) -> keras.Mo
     """Loads a generator that ships with the package.
 
     Args:
-        name: `"srgan"`, which makes detail up, or `"srresnet"`, which leaves out what it cannot
-            know.
+        name: `"srgan"`, which makes detail up, or `"srresnet"`, `"vdsr"` or `"srcnn"`, which leave
+            out what they cannot know.
         blend: None, or for `"srgan"` a float from 0 to 1: how much of it is mixed with 1 - blend of
             `"srresnet"`, weight by weight (Wang et al. 2018, ESRGAN, section 3.4).
 
     Returns:
-        functional `keras.Model` as from `build_generator`. It enlarges by 4, and takes and gives
+        functional `keras.Model`, built by its system. It enlarges by 4, and takes and gives
         pictures in [-1, 1].
 
     Raises:
@@ -64,8 +66,8 @@ def load_generator(source: str | os.PathLike = "srgan", blend: float | None = No
     """Loads a trained generator.
 
     Args:
-        source: `"srgan"` or `"srresnet"`, which ship with the package; or the path of a run folder,
-            or of a generator's .keras file.
+        source: a name in `PRETRAINED`, of one that ships with the package; or the path of a run
+            folder, or of a generator's .keras file.
         blend: as for `load_pretrained`; None with a path.
 
     Returns:

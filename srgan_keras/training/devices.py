@@ -64,7 +64,8 @@ def choose_strategy(name: str = "auto") -> Any:
     Args:
         name: `"auto"` is `"mirrored"` on a machine with a GPU and `"default"` on one without.
             `"mirrored"` copies the networks to every GPU (to the CPU if there is none) and splits
-            each batch between them; `"default"` uses the first device alone. JAX knows only that.
+            each batch between them; `"default"` uses the first device alone. On JAX `"auto"` splits
+            each batch between all devices, for the whole process.
 
     Returns:
         a `tf.distribute.Strategy`, or on JAX what stands in for one; build and compile the networks
@@ -79,7 +80,7 @@ def choose_strategy(name: str = "auto") -> Any:
     if name == "mirrored":
         require_tensorflow("`strategy` mirrored")
     if on_jax():
-        return _FirstDevice()
+        return _FirstDevice() if name == "default" else _AllDevices()
     require_tensorflow("Training, where it is not on JAX,")
     import tensorflow as tf
 
@@ -105,6 +106,21 @@ class _FirstDevice:
     scope = contextlib.nullcontext
 
 
+class _AllDevices(_FirstDevice):
+    """JAX on all its devices: each has the weights and a part of every batch.
+
+    Batch statistics and chance are those of the whole batch, as on one device.
+    """
+
+    def __init__(self) -> None:
+        devices = keras.distribution.list_devices()
+        self.num_replicas_in_sync = len(devices)
+        if len(devices) > 1:
+            keras.distribution.set_distribution(
+                keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+            )
+
+
 def use_xla() -> bool:
     """Whether XLA should compile the training step: on JAX, and for exactly one GPU.
 
@@ -119,8 +135,8 @@ def describe_devices(strategy: Any) -> str:
     if on_jax():
         import jax
 
-        device = jax.devices()[0]
-        return f"{device.device_kind} (JAX)"
+        kind, count = jax.devices()[0].device_kind, strategy.num_replicas_in_sync
+        return f"{kind} (JAX)" if count == 1 else f"{count} x {kind} (JAX)"
     import tensorflow as tf
 
     if isinstance(strategy, tf.distribute.MirroredStrategy):

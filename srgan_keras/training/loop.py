@@ -90,9 +90,9 @@ def train(
     """
     run = Path(run)
     vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
-    data = load_data(data_folder, recipe)
     run_folder.check_new(run, resume)
     devices = choose_strategy(strategy)
+    data = load_data(data_folder, recipe, devices.num_replicas_in_sync)
     batch = divide_batch(recipe, devices.num_replicas_in_sync)
     check_weights(recipe, check_memory)
     with devices.scope():
@@ -126,9 +126,13 @@ def without_vgg_if_offline(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def load_data(folder: str | os.PathLike, recipe: Recipe) -> Data:
-    """Lists the crops of a run, and looks whether those that are shown can be read."""
+def load_data(folder: str | os.PathLike, recipe: Recipe, devices: int = 1) -> Data:
+    """Lists the crops of a run, and looks whether those that are shown can be read.
+
+    Held out are as many as divide between the devices.
+    """
     crops, held_out = (list_crops(folder, recipe.pairs.crop_size, s) for s in ("train", "test"))
+    held_out = held_out[: len(held_out) - len(held_out) % devices]
     samples = (held_out or crops)[:SAMPLES_SHOWN]
     if broken := first_unreadable(samples):
         raise UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.")
