@@ -3,6 +3,7 @@
 Scaling, clipping and rounding are inside, so that whoever loads it gives and takes 8-bit pictures.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,10 +18,11 @@ from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
 from srgan_keras.inference.graph import fold_batch_normalization, reach, replace_layers
-from srgan_keras.inference.upscaler import BESIDE, checksum
 from srgan_keras.run import GENERATOR
 
 PRECISIONS = ("float32", "bfloat16")
+#: The file of a SavedModel that says which generator was beside it when it was written.
+BESIDE = "generator.sha256"
 #: What the folder of a SavedModel holds.
 OWN = re.compile(rf"(saved_model|fingerprint)\.pb|{BESIDE}|assets|variables(/variables\.[\w.-]+)?")
 
@@ -106,6 +108,26 @@ def check_replaceable(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if not OWN.fullmatch(path.relative_to(folder).as_posix()):
             raise UserError(f"{path} is not of the SavedModel. Move it, or choose another folder.")
+
+
+def is_stale(folder: Path, generator: Path) -> bool:
+    """Whether a run's generator is another than when the SavedModel beside it was written.
+
+    Args:
+        folder: of the SavedModel.
+        generator: the .keras file.
+    """
+    record = folder / BESIDE
+    if record.is_file():
+        return record.read_text() != checksum(generator)
+    exported = folder / "saved_model.pb"
+    return generator.stat().st_mtime > exported.stat().st_mtime  # It was written by version 0.1.
+
+
+def checksum(file: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class FreeUpSampling2D(layers.UpSampling2D):

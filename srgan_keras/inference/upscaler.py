@@ -3,7 +3,6 @@
 A SavedModel says itself how it scales: for one, no model code is loaded.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,6 @@ import tensorflow as tf
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
-
-#: The file of a SavedModel that says which generator was beside it when it was written.
-BESIDE = "generator.sha256"
 
 
 class Upscaler:
@@ -144,21 +140,11 @@ def _find_saved_model(path: Path) -> Path | None:
     exported, generator = path / SAVED_MODEL / "saved_model.pb", path / GENERATOR
     if not exported.is_file():
         return None
-    return None if generator.is_file() and _is_stale(exported, generator) else exported.parent
+    if not generator.is_file():
+        return exported.parent
+    from srgan_keras.inference.formats import is_stale
 
-
-def _is_stale(exported: Path, generator: Path) -> bool:
-    """Whether a generator is another than when the SavedModel beside it was written."""
-    record = exported.with_name(BESIDE)
-    if record.is_file():
-        return record.read_text() != checksum(generator)
-    return generator.stat().st_mtime > exported.stat().st_mtime  # It was written by version 0.1.
-
-
-def checksum(file: Path) -> str:
-    """The SHA-256 checksum of a file, in hexadecimal digits."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return None if is_stale(exported.parent, generator) else exported.parent
 
 
 def _load_saved_model(folder: Path) -> Any:
