@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfileobj
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from data_prep import crops, download
 from data_prep.annotations import Listing, annotated_splits, annotation_file, list_photos
@@ -22,6 +22,7 @@ from data_prep.crop_folder import CropFolder, check_settings
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
+from srgan_keras.common.pictures import PictureError, picture_size
 
 BASE_URL = "http://images.cocodataset.org"
 ANNOTATIONS = "annotations/annotations_trainval2017.zip"
@@ -220,6 +221,13 @@ def _names(text: str) -> list[str]:
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"must begin with http:// or https://. Received: {text}")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname.encode("idna"), parts.port
+    except (ValueError, AttributeError):  # a UnicodeError is a ValueError; None has no encode
+        host = b""
+    if not host or not text.isprintable() or " " in text:
+        raise argparse.ArgumentTypeError(f"must be a server's address. Received: {text}")
     return text.rstrip("/")
 
 
@@ -242,7 +250,7 @@ def _provide_annotations(args: argparse.Namespace) -> bool:
     archive = args.coco / ANNOTATIONS
     try:
         if not archive.is_file():
-            download.fetch(url, archive, show_progress=True)
+            download.fetch(url, archive, _not_an_archive, show_progress=True)
         _extract(archive, args.coco, missing)
     except download.Refused as error:
         raise UserError(f"cannot fetch {url}: {error}") from None
@@ -312,7 +320,7 @@ def _fetch_photos(folder: CropFolder, photos: list[crops.Photo], base_url: str) 
     if not absent:
         return set()
     refused = download.fetch_all(
-        {path: _photo_url(photo, base_url) for path, photo in absent.items()}
+        {path: _photo_url(photo, base_url) for path, photo in absent.items()}, _not_a_picture
     )
     if len(refused) == len(photos) and not folder.crops:
         raise UserError(
@@ -321,6 +329,18 @@ def _fetch_photos(folder: CropFolder, photos: list[crops.Photo], base_url: str) 
     for path, answer in refused.items():
         folder.skipped[absent[path].source] = f"cannot be fetched: {answer}"
     return {absent[path] for path in refused}
+
+
+def _not_an_archive(file: Path) -> str:
+    return "" if zipfile.is_zipfile(file) else "what came is no archive"
+
+
+def _not_a_picture(file: Path) -> str:
+    try:
+        picture_size(file)
+    except PictureError as error:
+        return f"what came is no picture ({error.reason})"
+    return ""
 
 
 def _photo_url(photo: crops.Photo, base_url: str) -> str:

@@ -158,7 +158,7 @@ def check_settings(out: Path, settings: dict) -> None:
         raise UserError(f"{out}: train/ or test/ holds files of another origin. {advice}")
     try:
         before = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise UserError(f"{file}: broken. {advice}") from None
     different = [
         f"{key.replace('_', ' ')} {before.get(key)} (now {settings.get(key)})"

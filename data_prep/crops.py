@@ -86,7 +86,7 @@ class Crop(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that both commands share."""
     option = parser.add_argument
-    option("--out", type=Path, required=True, metavar="DIR", help="folder of crops to make")
+    option("--out", type=cli.folder, required=True, metavar="DIR", help="folder of crops to make")
     option(
         "--crop-size",
         type=cli.positive_int,

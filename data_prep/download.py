@@ -3,16 +3,20 @@
 Which files, and where they belong, is left to the callers.
 """
 
+import functools
 import http.client
 import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
+
+Check = Callable[[Path], str]
 
 THREADS = 8
 TIMEOUT = 30  # seconds without an answer
@@ -30,11 +34,12 @@ class Refused(Exception):
     """The server answers that this one file is not to be had; the message is its answer."""
 
 
-def fetch_all(files: dict[Path, str]) -> dict[Path, str]:
+def fetch_all(files: dict[Path, str], check: Check | None = None) -> dict[Path, str]:
     """Fetches files, THREADS at a time, with a progress bar.
 
     Args:
         files: path to write -> address.
+        check: as for `fetch`.
 
     Returns:
         path -> the server's answer, of those files that it refuses.
@@ -46,7 +51,7 @@ def fetch_all(files: dict[Path, str]) -> dict[Path, str]:
     refused = {}
     with ThreadPoolExecutor(THREADS) as pool:
         try:
-            answers = pool.map(_try_fetch, files.values(), files.keys())
+            answers = pool.map(functools.partial(_try_fetch, check), files.values(), files.keys())
             for path, answer in cli.progress(zip(files, answers, strict=True), len(files), "files"):
                 if answer:
                     refused[path] = answer
@@ -55,24 +60,26 @@ def fetch_all(files: dict[Path, str]) -> dict[Path, str]:
     return refused
 
 
-def _try_fetch(url: str, path: Path) -> str:
+def _try_fetch(check: Check | None, url: str, path: Path) -> str:
     try:
-        fetch(url, path)
+        fetch(url, path, check)
     except Refused as error:
         return str(error)
     return ""
 
 
-def fetch(url: str, path: Path, show_progress: bool = False) -> None:
+def fetch(url: str, path: Path, check: Check | None = None, *, show_progress: bool = False) -> None:
     """Fetches one file; `path` appears when it is complete, until then `path` + ".part" grows.
 
     Args:
         url: its address, http or https.
         path: the file to write; its folder is made where missing.
+        check: function of the complete file that says what is wrong with it, or nothing; the page
+            on which a hotel's network asks for a password comes under any address.
         show_progress: whether to show a progress bar of megabytes.
 
     Raises:
-        Refused: the server answers with an error that is final, such as 404.
+        Refused: the server answers with an error that is final, such as 404, or with another file.
         UserError: the server cannot be reached, after len(WAITS) further attempts.
         OSError: the file cannot be written.
     """
@@ -81,6 +88,9 @@ def fetch(url: str, path: Path, show_progress: bool = False) -> None:
     for wait in (*WAITS, None):
         try:
             _fetch_rest(url, part, show_progress)
+            if wrong := check and check(part):
+                part.unlink()
+                raise Refused(wrong)
             os.replace(part, path)
             return
         except urllib.error.HTTPError as error:
@@ -117,6 +127,8 @@ def _fetch_rest(url: str, part: Path, show_progress: bool) -> None:
         else:
             have = 0
         expected = response.headers.get("Content-Length")
+        if expected and not expected.isdecimal():
+            raise ConnectionError(f"the server sends a Content-Length of {expected!r}")
         chunks = iter(lambda: response.read(_CHUNK), b"")
         if show_progress and expected:
             chunks = cli.progress(chunks, -(-int(expected) // _CHUNK), f"{part.stem}, MB")

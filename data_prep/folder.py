@@ -11,7 +11,7 @@ from data_prep import crops
 from data_prep.crop_folder import CropFolder
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.pictures import list_pictures
+from srgan_keras.common.pictures import lies_in, list_pictures
 
 # The options that decide which crops there are: a folder of crops is made with one set of them.
 _SETTINGS = ("crop_size", "train_ratio", "split_from", "seed", "crops_per_photo", "reduce")
@@ -89,15 +89,13 @@ def _parser() -> cli.Parser:
 
 def _find_photos(photos: Path, out: Path) -> list[crops.Photo]:
     """All pictures in the folder, except the crops where they are made inside it."""
-    own = out.resolve()
-    if photos.resolve().is_relative_to(own):
+    if lies_in(photos, out):
         raise UserError(f"`photos` {photos} lies in `out` {out}; choose another `out`")
     found = []
-    for path in list_pictures(photos):
-        if not path.resolve().is_relative_to(own):
-            name = path.relative_to(photos)
-            source = crops.readable(name.as_posix())
-            found.append(crops.Photo(path, source, name.with_suffix("").as_posix()))
+    for path in list_pictures(photos, without=out):
+        name = path.relative_to(photos)
+        source = crops.readable(name.as_posix())
+        found.append(crops.Photo(path, source, name.with_suffix("").as_posix()))
     if not found:
         raise UserError(f"{photos}: no pictures")
     return crops.name_uniquely(found)

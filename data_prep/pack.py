@@ -15,7 +15,13 @@ from data_prep.crops import SPLITS
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
-from srgan_keras.common.pictures import PictureError, list_pictures, open_picture, picture_size
+from srgan_keras.common.pictures import (
+    PictureError,
+    lies_in,
+    list_pictures,
+    open_picture,
+    picture_size,
+)
 
 
 def pack(crops: Path, out: Path) -> dict[Path, tuple[int, ...]]:
@@ -32,7 +38,7 @@ def pack(crops: Path, out: Path) -> dict[Path, tuple[int, ...]]:
         UserError: no crops, or `out` lies in `crops` or holds arrays already.
         PictureError: a crop is not readable. Nothing is written then.
     """
-    if out.resolve().is_relative_to(crops.resolve()):
+    if lies_in(out, crops):
         raise UserError(f"`out` {out} lies in `crops` {crops}; choose another `out`")
     by_file = defaultdict(list)
     for split in [split for split in SPLITS if (crops / split).is_dir()] or [""]:
@@ -62,10 +68,7 @@ def _plan(crops: Path, out: Path) -> Iterator[tuple[Path, Path, tuple[int, ...]]
     if not paths:
         raise UserError(f"{crops}: no crops; make some with python -m data_prep.folder")
     for path in paths:
-        size = picture_size(path)
-        if size is None:
-            raise PictureError(path, "not an image")
-        width, height = size
+        width, height = picture_size(path)
         yield out / f"{width}x{height}.npy", path, (height, width, 3)
 
 
@@ -87,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     folder = {"type": Path, "required": True, "metavar": "DIR"}
     parser.add_argument("--crops", **folder, help="folder of crops, with train and test or without")
+    folder["type"] = cli.folder
     parser.add_argument("--out", **folder, help="folder of arrays to make")
     args = parser.parse_args(argv)
 

@@ -103,7 +103,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--baseline", action="store_true", help="time the tutorial's way too")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections")
     parser.add_argument(
-        "--out", type=Path, default=Path("benchmark"), help="folder for benchmark.json, parts.png"
+        "--out", type=cli.folder, default="benchmark", help="folder for benchmark.json, parts.png"
     )
     return parser.parse_args(argv)
 

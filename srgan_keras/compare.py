@@ -140,7 +140,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     positive = {"type": cli.positive_int, "metavar": "N"}
     option("--data", required=True, help="crops, as for srgan_keras.train", **folder)
     option("--sets", nargs="+", required=True, help="as --data of srgan_keras.evaluate", **folder)
-    option("--out", default=Path("comparison"), help="new, or that of the same command", **folder)
+    written = {**folder, "type": cli.folder}
+    option("--out", default="comparison", help="new, or that of the same command", **written)
     option(
         "--recipes",
         nargs="+",

@@ -109,7 +109,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option("--rgb", action="store_true", help="measure over R, G and B too")
     option("--lpips", action="store_true", help="measure LPIPS too; needs the extra lpips")
     option("--images", action="store_true", help="write every result and comparison pictures")
-    option("--out", type=Path, default=Path("evaluation"), help="folder for what is written")
+    option("--out", type=cli.folder, default="evaluation", help="folder for what is written")
     args = parser.parse_args(argv)
     if not args.data and not args.lr:
         raise UserError("Give pictures to evaluate on: --data FOLDER, or --lr FOLDER.")

@@ -15,7 +15,7 @@ import shlex
 from pathlib import Path
 
 from srgan_keras.common import cli
-from srgan_keras.inference.formats import PRECISIONS, export
+from srgan_keras.inference.formats import PRECISIONS, check_replaceable, export
 from srgan_keras.inference.graph import reach
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
 from srgan_keras.run import SAVED_MODEL
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=cli.folder,
         metavar="FOLDER",
         help="folder to write; default: RUN/saved_model, or NAME_x4",
     )
@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
+    if args.out:
+        check_replaceable(args.out)
     generator = load_generator(args.source, args.blend)
     if args.precision == "bfloat16":
         warn_of_slow_bfloat16("--precision bfloat16")

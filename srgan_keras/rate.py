@@ -80,6 +80,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     command = commands.add_parser("make", help="write the page", description="Writes the page.")
     command.set_defaults(command=make)
     folder = {"type": Path, "metavar": "FOLDER"}
+    written = {**folder, "type": cli.folder}
     option = command.add_argument
     option(
         "--sets",
@@ -95,7 +96,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help=f"{', '.join((*FILTERS, *PRETRAINED))}, runs, SavedModels or .keras files; nearest "
         "and the photograph are always there",
     )
-    option("--out", default=Path("opinion"), help="new folder for the page and its key", **folder)
+    option("--out", default="opinion", help="new folder for the page and its key", **written)
     option("--seed", type=int, default=0, help="of the pictures' names and the raters' orders")
     option("--scale", type=cli.positive_int, default=4, help="factor between LR and HR")
     option(
@@ -113,7 +114,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option("scores", nargs="+", type=Path, metavar="CSV", help="the files that raters sent")
     option("--key", type=Path, default=Path("opinion", opinion.KEY), help="what make wrote")
     option("--incomplete", action="store_true", help="count raters who have not rated all, too")
-    option("--out", help="folder for table, figure and every score", **folder)
+    option("--out", help="folder for table, figure and every score", **written)
     parser.usage = "".join(
         one.format_usage().removeprefix("usage: ").replace("%", "%%") for one in (made, command)
     )

@@ -248,8 +248,9 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     if not folder.exists() or not any(folder.iterdir()):
         return None
     try:
-        return json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        return {**plan, "runs": {name: dict(run) for name, run in plan["runs"].items()}}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         text = f"{folder} is not empty and holds no study. Choose another `out`."
         raise UserError(text) from None
 
@@ -272,7 +273,7 @@ def keep_plan(folder: Path, plan: Plan, facts: Mapping[str, Any]) -> None:
             path.write_text(text + "\n", encoding="utf-8")
         return
     differing = [name for name in facts if before.get(name) != facts[name]]
-    old = before.get("runs", {})
+    old = before["runs"]
     if old.keys() != runs.keys():
         differing.append("recipes")
     else:
@@ -333,7 +334,19 @@ def add_seconds(folder: Path, name: str, seconds: float) -> None:
 def read_seconds(folder: Path) -> dict[str, float]:
     """The seconds that each run's training took so far."""
     path = folder / SECONDS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_results(path) if path.is_file() else {}
+
+
+def read_results(path: Path) -> Any:
+    """Reads what a study has written.
+
+    Raises:
+        UserError: if it is broken.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is broken ({error}). Delete it, and it is made again.") from None
 
 
 def measure_methods(
@@ -368,7 +381,7 @@ def measure_methods(
                 rows += [{"set": title, **row} for row in found]
             with replacing(path) as unfinished:
                 unfinished.write_text(json.dumps(rows))
-        every_row += json.loads(path.read_text())
+        every_row += read_results(path)
     return every_row
 
 

@@ -151,7 +151,7 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     option = parser.add_argument
     option("--recipe", help=f"{', '.join(recipes())}; tutorial if --data is given")
     option("--data", type=Path, metavar="FOLDER", help="folder of crops, or COCO's own")
-    option("--run", type=Path, metavar="FOLDER", help="run folder; default: in runs/")
+    option("--run", type=cli.folder, metavar="FOLDER", help="run folder; default: in runs/")
     option(
         "--resume",
         metavar="RUN",

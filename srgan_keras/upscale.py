@@ -20,7 +20,7 @@ from pathlib import Path
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import PictureError, open_picture, write_png
-from srgan_keras.inference.photos import check_targets, choose_targets, find_photos
+from srgan_keras.inference.photos import choose_targets, find_photos
 from srgan_keras.inference.upscaler import Upscaler
 
 
@@ -29,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     photos = find_photos(args.photos, args.out)
     model = Upscaler(args.model, args.blend, tile=args.tile)
-    targets = choose_targets([name for _, name in photos], args.out, model.scale)
-    check_targets([photo for photo, _ in photos], targets)
+    targets = choose_targets(photos, args.out, model.scale)
     failed = 0
     for (photo, _), target in zip(photos, targets, strict=True):
         start = time.perf_counter()
@@ -71,7 +70,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="0..1",
         help="mixes srresnet (0: nearest to the photograph) with srgan (1: the most detail)",
     )
-    option("--out", type=Path, default=Path("upscaled"), help="folder for the results")
+    option("--out", type=cli.folder, default="upscaled", help="folder for the results")
     option(
         "--tile",
         type=cli.positive_int,

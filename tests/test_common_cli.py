@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,24 @@ def test_run_is_quiet_when_the_reader_leaves():
 
 def test_run_prints_names_that_are_no_text():
     assert run_code("print('\\udc80')").returncode == 0
+
+
+def test_run_goes_on_where_stdout_is_closed():
+    body = "import sys; print('lost'); print('kept', file=sys.stderr); return 3"
+    code = f"from srgan_keras.common import cli\ndef main(argv):\n    {body}\ncli.run(main)"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} >&-"
+    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (3, "kept\n")
+
+
+def test_a_file_whose_name_begins_as_options_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.png").touch()
+    (tmp_path / "--fast").touch()
+    assert parser().parse_args(["--fast"]).fast
+    with pytest.raises(SystemExit):
+        parser().parse_args(["-dash.png"])
+    assert "the file of that name is ./-dash.png" in capsys.readouterr().err
 
 
 def parser() -> cli.Parser:

@@ -4,6 +4,7 @@ import pickle
 import random
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import (
     PictureError,
     list_pictures,
+    name_results,
     open_picture,
+    picture_size,
     write_png,
 )
 
@@ -244,6 +247,30 @@ def test_list_pictures_needs_a_folder(tmp_path):
         list_pictures(tmp_path / "none")
     with pytest.raises(UserError, match="not a folder"):
         list_pictures(save_photo(tmp_path / "a.png"))
+
+
+def test_a_named_pipe_and_a_link_in_a_circle_are_no_pictures(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "circle.png").symlink_to("circle.png")
+    assert len(list_pictures(tmp_path, without=tmp_path / "other")) == 2
+    assert list_pictures(tmp_path, without=tmp_path) == []
+    for name, reason in (("pipe", "not a file"), ("circle", "too many levels of symbolic links")):
+        for read in (open_picture, picture_size):
+            with pytest.raises(PictureError, match=f"{name}.png: {reason}"):
+                read(tmp_path / f"{name}.png")
+
+
+def test_names_of_results(tmp_path):
+    names = [Path("a.jpg"), Path("a.png"), Path("b.png"), Path("sub/a.png")]
+    results = [Path(f"{name}_x4.png") for name in ("a.jpg", "a.png", "b", "sub/a")]
+    assert name_results(names, "_x4") == results
+    names = [Path("a.jpg"), Path("a.png"), Path("a.jpg.bmp")]
+    assert name_results(names) == [Path(f"{name}.png") for name in names]
+    with pytest.raises(UserError, match=r"Two pictures would be written to a\.jpg\.png"):
+        name_results([Path("a.jpg"), Path("a.jpg")])
+    long = [Path(letter * 250 + ".png") for letter in ("x", "\u00e9")]
+    for result in name_results([*long, Path("x" * 249 + ".jpg")], "_x4"):
+        (tmp_path / f".tmp-123456-{result}").touch()
 
 
 def test_write_png_makes_folders_and_leaves_nothing_else(tmp_path):

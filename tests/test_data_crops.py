@@ -45,7 +45,7 @@ def test_clear_errors(crops, tmp_path):
     with pytest.raises(UserError, match="There is no picture in"):
         list_crops(tmp_path / "empty", 32)
     (crops / "train" / "text.png").write_text("not a picture")
-    with pytest.raises(UserError, match=r"text.png is not a picture"):
+    with pytest.raises(UserError, match=r"text.png: not an image. Remove it"):
         list_crops(crops, 32)
 
 

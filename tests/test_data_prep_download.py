@@ -1,3 +1,4 @@
+import http.server
 import subprocess
 import sys
 import zipfile
@@ -144,6 +145,33 @@ def test_server_without_any_of_the_photographs(mirror, tmp_path):
         run(mirror, tmp_path / "coco")
 
 
+def test_a_page_in_place_of_photographs_is_not_kept(mirror, tmp_path):
+    """As a network that asks for a password first answers."""
+    kept = {i: mirror.coco.photo(i).read_bytes() for i in range(1, 11)}
+    for i in kept:
+        mirror.coco.photo(i).write_text("<html>Please log in</html>")
+    with pytest.raises(UserError, match=r"none of the 4 photographs: what came is no picture"):
+        run(mirror, tmp_path / "coco")
+    assert not list((tmp_path / "coco" / "train2017").iterdir())
+    for i, data in kept.items():
+        mirror.coco.photo(i).write_bytes(data)
+    run(mirror, tmp_path / "coco")
+
+
+def test_a_length_that_is_no_number_is_one_clear_error(tmp_path, monkeypatch):
+    with file_server(tmp_path) as server:
+        (tmp_path / "a.bin").write_bytes(DATA)
+        monkeypatch.setattr(
+            "data_prep_fixtures._Handler.send_header",
+            lambda self, name, value: http.server.BaseHTTPRequestHandler.send_header(
+                self, name, "abc" if name == "Content-Length" else value
+            ),
+        )
+        with pytest.raises(UserError, match="Content-Length of 'abc'"):
+            download.fetch(f"{server.url}/a.bin", tmp_path / "copy.bin")
+    assert not (tmp_path / "copy.bin").exists()
+
+
 def test_dry_run_lists_and_writes_nothing(mirror, tmp_path, capsys):
     root = tmp_path / "coco"
     run(mirror, root, "--dry-run")
@@ -162,7 +190,9 @@ def test_dry_run_lists_and_writes_nothing(mirror, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"no zip", "delete it"), (None, "404 Not Found")])
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"no zip", "what came is no archive"), (None, "404 Not Found")]
+)
 def test_annotations_that_cannot_be_had(mirror, tmp_path, data, message):
     archive = mirror.root / coco.ANNOTATIONS
     if data is None:

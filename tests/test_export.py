@@ -40,6 +40,22 @@ def test_a_shipped_generator_goes_into_a_folder_with_its_scale(tmp_path, monkeyp
     ]
 
 
+def test_nothing_else_than_a_savedmodel_is_replaced(run, tmp_path):
+    out, link = tmp_path / "out", tmp_path / "link"
+    link.symlink_to(out)
+    main([str(run), "--out", str(link)])
+    for name in ("notes.txt", "variables/notes.txt", "assets/notes.txt"):
+        (out / name).write_text("mine")
+        with pytest.raises(UserError, match=rf"{name} is not of the SavedModel"):
+            main([str(run), "--out", str(link)])
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    main([str(run), "--out", str(link)])
+    assert link.is_symlink()
+    assert Upscaler(link).scale == 2
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
 @pytest.mark.parametrize(("factor", "warned"), [(3.9, True), (0.5, False)])
 def test_slow_bfloat16_is_said(run, monkeypatch, capsys, factor, warned):
     monkeypatch.setattr(devices, "bfloat16_factor", lambda: factor)

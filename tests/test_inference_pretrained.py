@@ -1,7 +1,10 @@
+import io
 import json
+import re
 import shutil
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -150,6 +153,46 @@ def test_another_network_is_refused_in_one_line(model, message, tmp_path):
     with pytest.raises(UserError, match=message) as error:
         load_generator(tmp_path / "model.keras")
     assert "\n" not in str(error.value)
+
+
+def rewrite(file, member, change):
+    """Changes a member of a .keras file."""
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, change(content) if name == member else content)
+
+
+def declare_more(weights):
+    """An array of 80 MB of which no byte is written."""
+    file = io.BytesIO(weights)
+    with h5py.File(file, "a") as groups:
+        groups.create_dataset("more", (20_000_000,), "float32", chunks=(1000,), compression="gzip")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("member", "change", "message"),
+    [
+        ("model.weights.h5", lambda content: bytes(20_000_000), "unpacks to more than 10 times"),
+        ("model.weights.h5", declare_more, r"asks for 20,0\d\d,\d\d\d weights"),
+        (
+            "config.json",
+            lambda content: re.sub(rb'("filters": |null, )2\b', rb"\g<1>3000000000", content),
+            r"asks for [\d,]{15,} weights",
+        ),
+    ],
+)
+def test_a_file_that_would_take_much_memory_is_refused(tmp_path, member, change, message):
+    file = tmp_path / "generator.keras"
+    convolutions = [layers.Conv2D(count, 3, padding="same") for count in (2, 3)]
+    network((None, None, 3), *convolutions).save(file)
+    rewrite(file, member, lambda content: content)
+    assert load_generator(file).count_params()
+    rewrite(file, member, change)
+    with pytest.raises(UserError, match=rf"does not load \(it .*{message}"):
+        load_generator(file)
 
 
 def test_a_file_that_keras_does_not_load_is_refused_in_one_line(tmp_path):

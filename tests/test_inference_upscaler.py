@@ -58,6 +58,18 @@ def test_a_generator_newer_than_its_savedmodel_is_taken(tmp_path):
     assert Upscaler(tmp_path).scale == 2
 
 
+def test_the_generator_is_taken_where_it_has_changed_since_its_savedmodel(tmp_path):
+    """Whatever the times say: they do not survive every copy."""
+    generator = tmp_path / "generator.keras"
+    build_generator(filters=2, residual_blocks=0, scale=4).save(generator)
+    export(build_generator(filters=2, residual_blocks=0, scale=2), tmp_path / "saved_model")
+    for time, content, scale in ((2**31, b"", 2), (0, b"other", 4)):
+        with generator.open("ab") as file:
+            file.write(content)  # Keras does not mind what comes after.
+        os.utime(generator, (time, time))
+        assert Upscaler(tmp_path).scale == scale
+
+
 def test_out_of_memory_names_the_tile(saved_model, monkeypatch):
     model = Upscaler(saved_model, tile=100)
 

@@ -1,8 +1,12 @@
 import keras
+import pytest
 from keras import layers
 
+from srgan_keras.common.errors import UserError
 from srgan_keras.parts.content import VGGLoss
+from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import build_discriminator, build_generator
+from srgan_keras.training import memory
 from srgan_keras.training.gan import SRGAN
 from srgan_keras.training.loop import dtype_policy
 from srgan_keras.training.memory import outputs_per_picture, training_memory
@@ -26,6 +30,18 @@ def test_weights_have_gradients_and_moments_and_outputs_grow_with_the_batch():
         outputs_per_picture(generator, 24) + 2 * outputs_per_picture(discriminator, 96)
     )
     assert training_memory(gan, keras.losses.MeanSquaredError(), 96, 3)[1] == 3 * outputs
+
+
+def test_networks_too_large_to_be_built_are_refused(monkeypatch):
+    """At 2048 pixels the discriminator's dense layer alone has 34 GB of weights."""
+    monkeypatch.setattr(memory, "device_memory", lambda: 64e9)
+    memory.check_weights(get_recipe("tutorial-fast"), check_memory=True)
+    large = get_recipe("tutorial-fast", crop_size=2048)
+    with pytest.raises(UserError, match=r"8,59\d,\d{3},\d{3} weights.* at least 138\.\d GB"):
+        memory.check_weights(large, check_memory=True)
+    memory.check_weights(large, check_memory=False)
+    monkeypatch.setattr(memory, "device_memory", lambda: None)
+    memory.check_weights(large, check_memory=True)
 
 
 def test_mixed_precision_copies_weights():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import open_picture
-from srgan_keras.inference.photos import choose_targets, find_photos
+from srgan_keras.inference.photos import find_photos
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.upscale import main
 
@@ -46,17 +46,13 @@ def test_bad_photographs_are_named_and_the_others_done(saved_model, tmp_path, ca
     assert "text.jpg" in capsys.readouterr().err
 
 
-def test_names_that_would_meet():
-    names = [Path("a.jpg"), Path("a.png"), Path("b.png"), Path("sub/a.png")]
-    targets = choose_targets(names, Path("out"), 4)
-    assert targets == [
-        Path("out/a.jpg_x4.png"),
-        Path("out/a.png_x4.png"),
-        Path("out/b_x4.png"),
-        Path("out/sub/a_x4.png"),
-    ]
-    with pytest.raises(UserError, match="Two photographs"):
-        choose_targets([Path("a.jpg"), Path("a.jpg")], Path("out"), 4)
+def test_two_arguments_with_photographs_of_one_name(saved_model, tmp_path):
+    for name in ("a/same.png", "b/same.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(picture(4, 4)).save(tmp_path / name)
+    arguments = [str(tmp_path / name) for name in ("a", "b")]
+    with pytest.raises(UserError, match=r"Two pictures would be written to same\.png_x4\.png"):
+        main([*arguments, "--model", str(saved_model), "--out", str(tmp_path / "out")])
 
 
 def test_a_folder_can_take_its_own_enlargements_but_loses_no_photograph(saved_model, tmp_path):

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from srgan_keras.common.errors import UserError
@@ -38,6 +39,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
         """Parses `args` (default: the command line); exits with 2 on an unknown argument."""
+        for word in sys.argv[1:] if args is None else args:
+            is_option = word.split("=")[0] in self._option_string_actions
+            if word.startswith("-") and not is_option and os.path.lexists(word):
+                self.error(f"{word} would be an option; the file of that name is ./{word}")
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
             option = unknown[0].split("=")[0]
@@ -67,6 +72,15 @@ def ratio(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {text}")
     return value
+
+
+def folder(text: str) -> Path:
+    """Argument type: a folder to write into, there or not, so that no work is done in vain."""
+    path = Path(text)
+    there = next(one for one in (path, *path.parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{there} is not a folder that can be written into")
+    return path
 
 
 def start(module: str) -> NoReturn:
@@ -106,9 +120,11 @@ def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:
         main: the command; takes the arguments (None: the command line's) and returns the exit
             code (None: 0). Its UserError and OSError exit with 2, Ctrl-C with 130.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by `>&-`
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         # File names need not be valid text; in a log both streams keep their order.
-        stream.reconfigure(errors="backslashreplace", line_buffering=True)
+        getattr(sys, name).reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         code = main(None)
         sys.stdout.flush()

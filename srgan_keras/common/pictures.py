@@ -1,15 +1,17 @@
-"""Opens any picture as plain RGB, and writes PNG files.
+"""Finds and opens any picture as plain RGB, names what is made of it, and writes PNG files.
 
 What is done with the pictures is left to the callers; Pillow's global state is left as it is.
 """
 
 import contextlib
+import hashlib
 import io
 import os
 import re
 import stat
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,9 @@ SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffi
 # Larger pictures are refused before they are decoded. Above the largest cameras (151 megapixels)
 # and just below 178,956,970, where Pillow itself refuses.
 MAX_PIXELS = 178_000_000
+
+# Characters of a name that a result keeps whole: what is added to it fits into a file's name, too.
+_LONGEST_STEM = 40
 
 _UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -83,10 +88,28 @@ def open_picture(path: str | os.PathLike) -> np.ndarray:
         PictureError: the file is missing, empty, no image, truncated, broken, or has more than
             MAX_PIXELS pixels.
     """
+    with _opened(path) as image:
+        image.load()
+        return np.array(_to_rgb(_turn_upright(image)))
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns a picture's width and height as its header has them, in the order of the file.
+
+    Raises:
+        PictureError: as for `open_picture`, as far as the header tells.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """A picture whose header has been read; what fails until it is closed is a PictureError."""
     path = Path(path)
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):  # Opening a named pipe would wait for ever.
             raise PictureError(path, "not a file")
         if status.st_size == 0:
             raise PictureError(path, "empty file")
@@ -97,8 +120,7 @@ def open_picture(path: str | os.PathLike) -> np.ndarray:
         ):
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width * image.height} pixels")
-            image.load()
-            return np.array(_to_rgb(_turn_upright(image)))
+            yield image
     except PictureError:
         raise
     except Exception as error:  # a broken file makes Pillow's decoders raise nearly anything
@@ -118,15 +140,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def picture_size(path: str | os.PathLike) -> tuple[int, int] | None:
-    """Returns a picture's width and height as its header has them; None if it has no such thing."""
-    try:
-        with Image.open(path) as picture:
-            return picture.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
 
 
 def _reason(error: Exception) -> str:
@@ -184,11 +197,12 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         return image
 
 
-def list_pictures(path: str | os.PathLike) -> list[Path]:
+def list_pictures(path: str | os.PathLike, without: str | os.PathLike | None = None) -> list[Path]:
     """Lists the files below a folder that have a picture's suffix, in a stable order.
 
     Args:
         path: the folder; sub-folders are searched too, except hidden and linked ones.
+        without: a folder whose files are left out, whatever way leads there; None: none are.
 
     Returns:
         The paths, each beginning with `path`, sorted. Hidden files are left out.
@@ -207,7 +221,53 @@ def list_pictures(path: str | os.PathLike) -> list[Path]:
             for name in files
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
         ]
+    if without is not None:
+        without = os.path.realpath(without)
+        found = [file for file in found if not lies_in(file, without)]
     return sorted(found, key=Path.as_posix)
+
+
+def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
+    """Whether a path leads into a folder, or to it; links are followed, and those in a circle kept.
+
+    (`Path.resolve` raises an error for those.)
+    """
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def name_results(names: list[Path], ending: str = "") -> list[Path]:
+    """Names the PNG files that are made of pictures: of `a/b.jpg`, `a/b{ending}.png`.
+
+    Where two would get the same name, they keep their suffixes: `a/b.jpg{ending}.png`. A name too
+    long to take an ending is cut, and a hash of the whole of it added.
+
+    Args:
+        names: relative paths of the pictures.
+        ending: what is added to the names.
+
+    Raises:
+        UserError: if two still get the same name.
+    """
+    short = Counter(name.with_suffix("") for name in names)
+    results = [
+        name.with_name(_cut(name.stem if short[name.with_suffix("")] == 1 else name.name) + ending)
+        for name in names
+    ]
+    if len(set(results)) < len(results):  # a.jpg and a.png, beside a.jpg.bmp
+        results = [name.with_name(_cut(name.name) + ending) for name in names]
+    twice = [result for result, count in Counter(results).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"Two pictures would be written to {twice[0]}.png. Give them different folders to be "
+            "written to."
+        )
+    return [result.with_name(f"{result.name}.png") for result in results]
+
+
+def _cut(stem: str) -> str:
+    if len(os.fsencode(stem)) <= 4 * _LONGEST_STEM:
+        return stem
+    return f"{stem[:_LONGEST_STEM]}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
 
 
 def _raise(error: OSError) -> None:

@@ -200,7 +200,7 @@ def read_key(path: Path) -> dict[str, Any]:
             raise ValueError("its methods are not those of its pictures")
     except FileNotFoundError:
         raise UserError(f"There is no {path}. Give the `key` that make wrote.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not the key of an opinion test ({error}).") from None
     return key
 

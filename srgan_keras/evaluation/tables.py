@@ -18,7 +18,13 @@ import numpy as np
 from srgan_keras.common.cli import progress
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
-from srgan_keras.common.pictures import PictureError, list_pictures, open_picture, write_png
+from srgan_keras.common.pictures import (
+    PictureError,
+    list_pictures,
+    name_results,
+    open_picture,
+    write_png,
+)
 from srgan_keras.data.crops import split_folder
 from srgan_keras.data.pairs import reduce_pictures
 from srgan_keras.evaluation.comparison import draw_comparison
@@ -153,8 +159,9 @@ def evaluate(
         and scores; dict of pictures that were skipped and why).
     """
     rows, skipped = [], {}
-    files = name_results([sample.name for sample in samples])
-    for sample in progress(samples, len(samples), label):
+    files = name_results([Path(sample.name) for sample in samples])
+    pairs = zip(samples, files, strict=True)
+    for sample, file in progress(pairs, len(samples), label):
         try:
             lr, hr = sample.open(scale)
             lr = degrade(lr)
@@ -167,9 +174,9 @@ def evaluate(
                     row |= score(hr, results[name], scale, rgb, lpips)
             if images:
                 for name, sr in results.items():
-                    write_png(images / name / files[sample.name], sr)
+                    write_png(images / name / file, sr)
                 picture = draw_comparison(lr, results, hr, scale, own)
-                write_png(images / COMPARISON / files[sample.name], picture)
+                write_png(images / COMPARISON / file, picture)
         except (UserError, MemoryError, OSError) as error:
             skipped[sample.name] = _reason(error)
             continue
@@ -213,17 +220,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "too large for this machine's memory"
     return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def name_results(names: list[str]) -> dict[str, Path]:
-    """Names the files of results: `a/b.jpg` becomes `a/b.png`.
-
-    Where two of a set would get the same name, all keep their endings: `a/b.jpg.png`.
-    """
-    short = {name: Path(name).with_suffix(".png") for name in names}
-    if len(set(short.values())) == len(short):
-        return short
-    return {name: Path(f"{name}.png") for name in names}
 
 
 def summarise(rows: list[dict]) -> dict[str, dict[str, float]]:

@@ -3,7 +3,9 @@
 Scaling, clipping and rounding are inside, so that whoever loads it gives and takes 8-bit pictures.
 """
 
+import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,13 @@ from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
 from srgan_keras.inference.graph import fold_batch_normalization, reach, replace_layers
+from srgan_keras.run import GENERATOR
 
 PRECISIONS = ("float32", "bfloat16")
+#: The file of a SavedModel that says which generator was beside it when it was written.
+BESIDE = "generator.sha256"
+#: What the folder of a SavedModel holds.
+OWN = re.compile(rf"(saved_model|fingerprint)\.pb|{BESIDE}|assets|variables(/variables\.[\w.-]+)?")
 
 
 def serving_module(generator: keras.Model, precision: str = "float32") -> tf.Module:
@@ -68,18 +75,54 @@ def export(generator: keras.Model, folder: str | os.PathLike, precision: str = "
         precision: as for `serving_module`.
 
     Raises:
-        UserError: if `folder` exists and is not a SavedModel, or cannot be written; and as
-            `serving_module`.
+        UserError: if `folder` is or holds anything else than a SavedModel, or cannot be written;
+            and as `serving_module`.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder / "saved_model.pb").exists():
-        raise UserError(f"{folder} exists and is not a SavedModel. Choose another folder.")
+    folder = Path(os.path.realpath(folder))  # A link stays one.
+    check_replaceable(folder)
     module = serving_module(generator, precision)
     with replacing(folder) as unfinished:
         try:
             tf.saved_model.save(module, unfinished, signatures={"serving_default": module.serve})
+            if (folder.parent / GENERATOR).is_file():
+                (unfinished / BESIDE).write_text(checksum(folder.parent / GENERATOR))
         except tf.errors.OpError as error:
             raise UserError(f"{folder} cannot be written: {error.message}") from error
+
+
+def check_replaceable(folder: Path) -> None:
+    """Looks whether a SavedModel can be written to a folder, and nothing else is lost.
+
+    Raises:
+        UserError: if `folder` is or holds anything else than a SavedModel.
+    """
+    if not folder.exists():
+        return
+    if not (folder / "saved_model.pb").is_file():
+        raise UserError(f"{folder} exists and is not a SavedModel. Choose another folder.")
+    for path in sorted(folder.rglob("*")):
+        if not OWN.fullmatch(path.relative_to(folder).as_posix()):
+            raise UserError(f"{path} is not of the SavedModel. Move it, or choose another folder.")
+
+
+def is_stale(folder: Path, generator: Path) -> bool:
+    """Whether a run's generator is another than when the SavedModel beside it was written.
+
+    Args:
+        folder: of the SavedModel.
+        generator: the .keras file.
+    """
+    record = folder / BESIDE
+    if record.is_file():
+        return record.read_text() != checksum(generator)
+    exported = folder / "saved_model.pb"
+    return generator.stat().st_mtime > exported.stat().st_mtime  # It was written by version 0.1.
+
+
+def checksum(file: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class FreeUpSampling2D(layers.UpSampling2D):

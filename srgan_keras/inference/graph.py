@@ -1,11 +1,13 @@
 """A generator as a graph of layers: how far it looks around, and what can be folded away.
 
-Both are known only for the layers in the tables below; a network with another one is refused.
+Both are known only for the layers in the tables below; a network with another one is refused. And
+how many weights any network has, before there is memory for them.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -124,6 +126,22 @@ def fold_batch_normalization(generator: keras.Model, precision: str = "float32")
         if values:
             result.get_layer(name).set_weights(values)
     return result
+
+
+def count_weights(build: Callable[[], keras.Model]) -> int:
+    """Counts the weights of a network without making room for them.
+
+    Args:
+        build: function without arguments that builds it, and loads nothing into it.
+    """
+
+    def count():
+        with keras.StatelessScope(initialize_variables=False):
+            return build().count_params()
+
+    # Keras makes up for variables without a value later on, in the thread where they were made.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(count).result()
 
 
 def replace_layers(model: keras.Model, kinds: Mapping[type, type]) -> keras.Model:

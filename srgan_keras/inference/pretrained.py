@@ -6,16 +6,19 @@ What the shipped ones were trained on, their scores and their limits stand in we
 import hashlib
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 
 from srgan_keras.common.errors import UserError
-from srgan_keras.inference.graph import reach
+from srgan_keras.inference.graph import count_weights, reach
 from srgan_keras.run import GENERATOR, SETTINGS
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+UNPACKED = 10  # times a file's size, and a megabyte: the most that it may unpack to
 #: Name -> SHA-256 checksum of its file.
 PRETRAINED = {
     "srresnet": "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93",
@@ -84,7 +87,8 @@ def load_generator(source: str | os.PathLike = "srgan", blend: float | None = No
             f"of {', '.join(PRETRAINED)}."
         )
     try:
-        generator = keras.models.load_model(file, compile=False)
+        refuse_bomb(file)
+        generator = keras.models.load_model(file, compile=False, safe_mode=True)
         shapes = generator.input_shape[1:], generator.output_shape[1:]
         generator.trainable = True  # an averaged generator is saved as it was, not to be trained
         for layer in generator.layers:  # whatever precision it was trained in
@@ -105,6 +109,30 @@ def load_generator(source: str | os.PathLike = "srgan", blend: float | None = No
             "generator does not hold. Give its folder saved_model, or export it with that version."
         )
     return generator
+
+
+def refuse_bomb(file: Path) -> None:
+    """Looks whether a .keras file would take far more memory than it has bytes.
+
+    Raises:
+        ValueError: if it unpacks to much more than its size, or its arrays or the network that it
+            describes have more numbers than it has bytes. (Keras takes four for a weight.)
+        Exception: whatever a broken archive makes others raise.
+    """
+    size = file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        if sum(member.file_size for member in archive.infolist()) > UNPACKED * size + 1e6:
+            raise ValueError(f"it unpacks to more than {UNPACKED} times its size")
+        config = json.loads(archive.read("config.json"))
+        counts = []
+        with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as groups:
+            groups.visititems(lambda _, item: counts.append(getattr(item, "size", 0)))
+    config.pop("compile_config", None)
+    count = sum(counts)
+    if count <= size:
+        count = count_weights(lambda: keras.saving.deserialize_keras_object(config, safe_mode=True))
+    if count > size:
+        raise ValueError(f"it asks for {count:,} weights and has {size:,} bytes")
 
 
 def stored_setting(run: str | os.PathLike, name: str) -> Any:

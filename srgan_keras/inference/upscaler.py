@@ -26,7 +26,7 @@ class Upscaler:
     Args:
         source: folder that `inference.formats.export` wrote, a run folder, or whatever
             `load_generator` takes. Of a run folder its SavedModel is taken, unless there is none or
-            its generator is newer.
+            its generator has changed since.
         blend: as for `load_generator`.
         tile: int, longest side of a tile in LR pixels, its surroundings not counted.
 
@@ -140,8 +140,11 @@ def _find_saved_model(path: Path) -> Path | None:
     exported, generator = path / SAVED_MODEL / "saved_model.pb", path / GENERATOR
     if not exported.is_file():
         return None
-    stale = generator.is_file() and generator.stat().st_mtime > exported.stat().st_mtime
-    return None if stale else exported.parent
+    if not generator.is_file():
+        return exported.parent
+    from srgan_keras.inference.formats import is_stale
+
+    return None if is_stale(exported.parent, generator) else exported.parent
 
 
 def _load_saved_model(folder: Path) -> Any:

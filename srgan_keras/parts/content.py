@@ -281,7 +281,7 @@ def build_vgg(layers: str | list[str], weights: Any) -> keras.Model:
     try:
         vgg = vgg19.VGG19(weights=None if weights is None else str(weights), **options)
     except Exception as error:  # Keras raises bare Exception for a failed download.
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         if weights == "imagenet":
             raise VGGWeightsError(
                 f"VGG19's ImageNet weights could not be downloaded ({reason}). {ways_out}, or "

@@ -36,7 +36,7 @@ from srgan_keras.training.devices import (
 )
 from srgan_keras.training.gan import SRGAN, TutorialSRGAN
 from srgan_keras.training.health import Collapsed, Health
-from srgan_keras.training.memory import fit_into_memory
+from srgan_keras.training.memory import check_weights, fit_into_memory
 
 STEPS = {"joint": SRGAN, "tutorial": TutorialSRGAN}
 SAMPLES_SHOWN = 4
@@ -210,6 +210,7 @@ def build_to_fit(
         (the `SRGAN`, the recipe with the `micro_batch` that it is trained with).
     """
     batch = divide_batch(recipe, devices.num_replicas_in_sync)
+    check_weights(recipe, session.check_memory)
     with devices.scope():
         with dtype_policy(recipe.precision):
             content_loss = recipe.content.build(vgg_weights)
@@ -404,7 +405,8 @@ def describe_difference(source: Path, recipe: Recipe) -> str:
         return ""
     theirs = {**other.generator.settings(), "scale": other.pairs.scale}
     ours = recipe.every_setting()
-    return ": " + " ".join(f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v)
+    differing = [f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v]
+    return ": " + " ".join(differing) if differing else ""  # What it says need not be true.
 
 
 def fit_or_roll_back(

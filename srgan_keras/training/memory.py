@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from srgan_keras.common.errors import UserError
+from srgan_keras.inference.graph import count_weights
 from srgan_keras.recipe import Recipe
 from srgan_keras.training.devices import device_memory, gigabytes
 from srgan_keras.training.gan import SRGAN
@@ -97,6 +98,31 @@ def outputs_per_picture(model: keras.Model, size: int, names: list[str] | None =
 def frozen_networks(model: keras.Model) -> list[keras.Model]:
     """The networks that layers of a model hold without being trained: `VGG19Features`."""
     return [layer.vgg() for layer in model.layers if hasattr(layer, "vgg")]
+
+
+def check_weights(recipe: Recipe, check_memory: bool) -> None:
+    """Looks whether the networks fit into memory, before they are built.
+
+    Args:
+        recipe: `Recipe`.
+        check_memory: refuse those that do not.
+
+    Raises:
+        UserError: if their weights, gradients and moments alone need more than there is.
+    """
+    have = device_memory()
+    if have is None or not check_memory:
+        return
+    count = count_weights(lambda: recipe.generator.build(recipe.pairs.scale))
+    if recipe.discriminator:
+        count += count_weights(lambda: recipe.discriminator.build(recipe.pairs.crop_size, None))
+    need = FRAMEWORK_BYTES + 4 * BYTES * count
+    if need > have:
+        raise UserError(
+            f"The networks have {count:,} weights: training them needs at least {gigabytes(need)} "
+            f"of memory and there are {gigabytes(have)}. Set a smaller `crop_size` or smaller "
+            "networks, or set `no_check_memory` to try all the same."
+        )
 
 
 def fit_into_memory(
