@@ -6,6 +6,12 @@
 This is the command line; the timing is `training.timing` and `inference.timing`.
 """
 
+if __name__ == "__main__":  # In front of the imports, as `start` says.
+    from srgan_keras.common import cli
+
+    cli.start("srgan_keras.benchmark")
+
+
 import argparse
 import itertools
 import json
@@ -165,7 +171,3 @@ def draw_parts(report: dict[str, dict[str, float]], path: Path) -> None:
     axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.35))
     with replacing(path) as unfinished:
         figure.savefig(unfinished)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -6,6 +6,12 @@ Run again, the same command goes on where it stopped. It leaves a table, the cur
 and a picture of some methods side by side. This is the command line; the comparison is `study`.
 """
 
+if __name__ == "__main__":  # In front of the imports, as `start` says.
+    from srgan_keras.common import cli
+
+    cli.start("srgan_keras.compare")
+
+
 import argparse
 from pathlib import Path
 
@@ -160,7 +166,3 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option("--show", nargs="+", metavar="RUN", help="runs in the picture; default: srgan-5, wdrn")
     option("--picture", metavar="SET/NAME", help="which is shown; default: the first")
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -5,6 +5,12 @@
 This is the command line; what is measured, and how, is in `evaluation.tables`.
 """
 
+if __name__ == "__main__":  # In front of the imports, as `start` says.
+    from srgan_keras.common import cli
+
+    cli.start("srgan_keras.evaluate")
+
+
 import argparse
 import sys
 from pathlib import Path
@@ -108,7 +114,3 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if not args.data and not args.lr:
         raise UserError("Give pictures to evaluate on: --data FOLDER, or --lr FOLDER.")
     return args
-
-
-if __name__ == "__main__":
-    cli.run(main)

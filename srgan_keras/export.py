@@ -5,6 +5,12 @@
 This is the command line; the format is `inference.formats`.
 """
 
+if __name__ == "__main__":  # In front of the imports, as `start` says.
+    from srgan_keras.common import cli
+
+    cli.start("srgan_keras.export")
+
+
 import shlex
 from pathlib import Path
 
@@ -56,7 +62,3 @@ def main(argv: list[str] | None = None) -> None:
     export(generator, out, args.precision)
     print("Upscale a picture with it:")
     print(f"  python -m srgan_keras.upscale PHOTO --model {shlex.quote(str(out))} --out upscaled")
-
-
-if __name__ == "__main__":
-    cli.run(main)

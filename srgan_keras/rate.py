@@ -7,6 +7,12 @@ The first command writes a page, the second makes a table and a figure of the fi
 This is the command line; the test is `evaluation.opinion`.
 """
 
+if __name__ == "__main__":  # In front of the imports, as `start` says.
+    from srgan_keras.common import cli
+
+    cli.start("srgan_keras.rate")
+
+
 import argparse
 import sys
 from pathlib import Path
@@ -113,7 +119,3 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         one.format_usage().removeprefix("usage: ").replace("%", "%%") for one in (made, command)
     )
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    cli.run(main)

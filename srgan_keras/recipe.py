@@ -32,7 +32,8 @@ class Recipe(Part):
         adversarial: adversarial loss, and how much the discriminator learns in a step; None if
             there is no discriminator.
         pairs: what is trained on.
-        optimizer: part whose `build()` makes the optimizer of each network.
+        optimizer: part whose `build()` makes the optimizer of each network, and whose `rate()` is
+            its learning rate.
 
     Raises:
         UserError: if a value is not one that its setting can take, or two do not go together.

@@ -167,6 +167,7 @@ def choose_start(
         if other.discriminator is None
         and isinstance(other.content, Pixels)
         and type(other.generator) is type(recipe.generator)
+        and type(other.pairs) is type(recipe.pairs)
     }
     for name, other in fitting.items():
         if other.generator == recipe.generator:
@@ -300,7 +301,7 @@ def train_runs(plan: Plan, folder: Path, data: Path, vgg_weights: str | None) ->
         if (run / run_folder.SAVED_MODEL).is_dir():
             continue
         print(f"\n{number} of {len(plan.recipes)}: {name}", flush=True)
-        resume = (run / run_folder.CHECKPOINT).is_file()
+        resume = bool(run_folder.find_checkpoints(run))
         if resume:
             recipe = run_folder.read_settings(run)["recipe"]
         elif run.exists():

@@ -3,9 +3,16 @@
     python -m srgan_keras.train                    a demonstration on the photographs that ship
     python -m srgan_keras.train --data crops/      the tutorial's recipe on your crops
     python -m srgan_keras.train --resume RUN       goes on where a run stopped
+    python -m srgan_keras.train --resume auto --run RUN ...    begins or goes on: for job scripts
 
 This is the command line; the training is `training.loop.train`.
 """
+
+if __name__ == "__main__":  # In front of the imports, as `start` says.
+    from srgan_keras.common import cli
+
+    cli.start("srgan_keras.train")
+
 
 import argparse
 import contextlib
@@ -23,9 +30,11 @@ from srgan_keras.parts.content import WEIGHTS_VARIABLE
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
 from srgan_keras.training.devices import STRATEGIES
-from srgan_keras.training.loop import train, without_vgg_if_offline
+from srgan_keras.training.health import ON_COLLAPSE
+from srgan_keras.training.loop import Session, absolute, train, without_vgg_if_offline
 
 CHANGEABLE = ("epochs", "micro_batch", "sample_every", "save_every")  # when a run is resumed
+AUTO = "auto"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,12 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         data,
         run,
         resume=args.resume is not None,
+        new_data=args.new_data,
         init_generator=args.init_generator,
-        strategy=args.strategy,
         vgg_weights=vgg_weights or "imagenet",
-        checkpoint_minutes=args.checkpoint_minutes,
-        steps_per_execution=args.steps_per_execution,
-        check_memory=args.check_memory,
+        **{field.name: getattr(args, field.name) for field in dataclasses.fields(Session)},
     )
     if not finished:
         with contextlib.suppress(OSError):  # Whoever read the output may be gone.
@@ -71,22 +78,40 @@ def parse_arguments(argv: list[str] | None) -> tuple[Recipe, Path, argparse.Name
     # The recipe first, and the two settings that choose its parts: what else there is to set
     # follows from them.
     first = cli.Parser(add_help=False)
-    for name in ("--recipe", "--data", "--resume", "--content-loss"):
+    for name in ("--recipe", "--data", "--run", "--resume", "--content-loss"):
         first.add_argument(name)
     first.add_argument("--adversarial-weight", type=float)
     chosen, _ = first.parse_known_args(argv)
-    settings = read_run(Path(chosen.resume)) if chosen.resume else {}
+    resumed = find_run(chosen)
+    settings = read_run(resumed) if resumed else {}
     recipe = settings.get("recipe") or choose_recipe(chosen)
 
     refuse_settings_of_others(recipe, chosen, sys.argv[1:] if argv is None else argv)
     args = make_parser(recipe).parse_args(argv)
     changes = {name: getattr(args, name) for name in recipe.every_setting() if hasattr(args, name)}
     vgg_weights = args.vgg_weights or settings.get("vgg_weights")
-    if args.resume:
-        refuse_changes(args, changes)
+    # A job script names the data each time; who names it for this resume means what is there now.
+    args.new_data = args.data is not None and args.resume != AUTO
+    args.resume = resumed
+    if resumed:
+        refuse_changes(args, changes, settings)
         args.data = args.data or Path(settings["data"])
-    run = args.resume or args.run or Path("runs", time.strftime(f"{recipe.name}-%Y%m%d-%H%M%S"))
+    run = resumed or args.run or Path("runs", time.strftime(f"{recipe.name}-%Y%m%d-%H%M%S"))
     return recipe.with_settings(**changes), run, args, vgg_weights
+
+
+def find_run(chosen: argparse.Namespace) -> Path | None:
+    """The run that is to go on; None if one is to begin.
+
+    Raises:
+        UserError: if that depends on a run that is not named.
+    """
+    if chosen.resume != AUTO:
+        return chosen.resume and Path(chosen.resume)
+    if not chosen.run:
+        raise UserError("`resume` auto needs `run` FOLDER: it goes on where there is a checkpoint.")
+    run = Path(chosen.run)
+    return run if run_folder.find_checkpoints(run) else None
 
 
 def choose_recipe(chosen: argparse.Namespace) -> Recipe:
@@ -127,7 +152,11 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     option("--recipe", help=f"{', '.join(recipes())}; tutorial if --data is given")
     option("--data", type=Path, metavar="FOLDER", help="folder of crops, or COCO's own")
     option("--run", type=cli.folder, metavar="FOLDER", help="run folder; default: in runs/")
-    option("--resume", type=Path, metavar="RUN", help="go on where this run stopped")
+    option(
+        "--resume",
+        metavar="RUN",
+        help="go on where this run stopped; auto: where that of --run did, or else begin it",
+    )
     option(
         "--init-generator",
         metavar="RUN",
@@ -142,6 +171,7 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     )
     positive = {"type": cli.positive_int, "metavar": "N"}
     option("--checkpoint-minutes", default=10, help="minutes between checkpoints", **positive)
+    option("--keep-checkpoints", default=2, help="how many are kept, the last ones", **positive)
     option(
         "--steps-per-execution",
         default=1,
@@ -153,6 +183,12 @@ def make_parser(recipe: Recipe) -> cli.Parser:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="refuse to start with too little memory",
+    )
+    option(
+        "--on-collapse",
+        choices=ON_COLLAPSE,
+        default="warn",
+        help="only say it, end training, or go back to where all was well with half the rate",
     )
     settings = parser.add_argument_group(f"settings of the recipe {recipe.name} (its value)")
     for name, (field, value) in recipe.every_option().items():
@@ -179,21 +215,24 @@ def read_run(run: Path) -> dict:
         UserError: if there is no run with a checkpoint.
     """
     settings = run_folder.read_settings(run)
-    if not (run / run_folder.CHECKPOINT).is_file():
+    if not run_folder.find_checkpoints(run):
         raise UserError(f"{run} cannot be resumed. {run_folder.describe_folder(run)}")
     return settings
 
 
-def refuse_changes(args: argparse.Namespace, changes: dict) -> None:
+def refuse_changes(args: argparse.Namespace, changes: dict, settings: dict) -> None:
     """Raises a UserError if more is changed on the way than may be."""
-    refused = [name for name in changes if name not in CHANGEABLE]
-    refused += [name for name in ("recipe", "run", "init_generator") if getattr(args, name)]
+    values = settings["recipe"].every_setting()
+    refused = [name for name, v in changes.items() if name not in CHANGEABLE and v != values[name]]
+    start = args.init_generator and absolute(args.init_generator)
+    others = {
+        "recipe": (args.recipe, settings["recipe"].name),
+        "run": (args.run, args.resume),
+        "init_generator": (start, settings.get("init_generator")),
+    }
+    refused += [name for name, (given, own) in others.items() if given and given != own]
     if refused:
         raise UserError(
             f"--resume keeps the run's own settings; only {', '.join(CHANGEABLE)} and data can "
             f"change. Received: {', '.join(refused)}"
         )
-
-
-if __name__ == "__main__":
-    cli.run(main)

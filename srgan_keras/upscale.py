@@ -6,6 +6,12 @@
 This is the command line; the enlarging is `inference.upscaler`.
 """
 
+if __name__ == "__main__":  # In front of the imports, as `start` says.
+    from srgan_keras.common import cli
+
+    cli.start("srgan_keras.upscale")
+
+
 import argparse
 import sys
 import time
@@ -72,7 +78,3 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="side of the pieces that a large photograph goes through in; less needs less memory",
     )
     return parser.parse_args(argv)
-
-
-if __name__ == "__main__":
-    cli.run(main)

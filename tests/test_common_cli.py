@@ -1,3 +1,4 @@
+import os
 import shlex
 import subprocess
 import sys
@@ -31,6 +32,38 @@ def run_code(body: str) -> subprocess.CompletedProcess:
 def test_run_turns_errors_into_one_line(body, code, message):
     result = run_code(body)
     assert (result.returncode, result.stderr) == (code, message)
+
+
+def test_ctrl_c_while_a_command_is_imported_ends_quietly(tmp_path):
+    """Even where an extension module would have made another error of it."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\n"
+        "except BaseException: raise ImportError('initialization failed')\n"
+    )
+    done = start("slow", tmp_path)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_a_command_starts_and_ends_with_its_main_s_code(tmp_path):
+    (tmp_path / "quick.py").write_text("def main(argv): return 3")
+    assert start("quick", tmp_path).returncode == 3
+
+
+@pytest.mark.parametrize("backend", ["garbage", "torch"])
+def test_a_backend_that_is_not_there_is_one_line(tmp_path, backend):
+    done = start("quick", tmp_path, KERAS_BACKEND=backend)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: Keras' backend '{backend}' (environment variable KERAS_BACKEND) is not installed "
+        "or not one that this runs on: tensorflow, jax.\n"
+    )
+
+
+def start(module, folder, **environment) -> subprocess.CompletedProcess:
+    code = f"from srgan_keras.common import cli\ncli.start('{module}')"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", **environment}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_run_leaves_programming_errors_alone():

@@ -222,10 +222,9 @@ def world(tmp_path_factory):
     with (root / "pickled" / "p.npy").open("wb") as file:
         np.lib.format.write_array(file, array, allow_pickle=True)
     SmallCoco(root / "coco", count=1)
-    (root / "lying").mkdir()
-    build_generator(filters=3, residual_blocks=1).save(root / "lying" / "generator.keras")
     recipe = get_recipe("srresnet", filters=2, residual_blocks=1)
     write_settings(root / "lying", recipe, {"data": "", "vgg_weights": ""}, resume=False)
+    build_generator(filters=3, residual_blocks=1).save(root / "lying" / "generator.keras")
     save_models(root / "models")
     return root
 

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,17 +12,19 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from srgan_keras import train
 from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import locked
 from srgan_keras.common.pictures import list_pictures, open_picture
 from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.parts.content import VGGFeatures, VGGWeightsError
 from srgan_keras.run import (
-    CHECKPOINT,
+    find_checkpoints,
     load_checkpoint,
     read_log,
     read_settings,
@@ -55,7 +58,7 @@ def tiny(crops, run, *more):
 def state(run):
     """Every number in a run's checkpoint, by name."""
     numbers = {}
-    with h5py.File(run / CHECKPOINT) as file:
+    with h5py.File(find_checkpoints(run)[0]) as file:
         file.visititems(
             lambda name, item: (
                 numbers.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
@@ -87,13 +90,14 @@ def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
         "losses.png",
         "samples/epoch-0000.png",
         "samples/epoch-0002.png",
-        "checkpoints/latest.weights.h5",
         "generator.keras",
         "best_generator.keras",
         "discriminator.keras",
         "saved_model/saved_model.pb",
     }
     assert any((run / "tensorboard").iterdir())
+    kept = [path.name.split("-")[1] for path in find_checkpoints(run)]
+    assert kept == ["000000006", "000000000"]
     settings = json.loads((run / "recipe.json").read_text())
     assert settings["recipe"]["crop_size"] == 32
     assert settings["recipe"]["seed"] == 0
@@ -126,34 +130,56 @@ AVERAGED = (
 @pytest.mark.parametrize(
     "settings",
     [
-        [*TINY, "--critic-steps", "2"],
+        TINY,
         pytest.param([*AVERAGED, "--precision", "float32"], marks=pytest.mark.graph),
     ],
 )
 def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(
     crops, tmp_path, monkeypatch, settings
 ):
-    """Stopped in the middle of an epoch, and once more after its end."""
+    """With what they leave, wherever they were stopped."""
     first, whole, stopped = (tmp_path / name for name in ("first", "whole", "stopped"))
     settings = [*settings, "--data", str(crops), "--run"]
     # The very first execution of a convolution in a process can round otherwise than later ones.
     assert train.main([*settings, str(first)]) == 0
     assert train.main([*settings, str(whole)]) == 0
 
-    class StopAfterOneStep(callbacks.StopOnSignal):
+    class StopAfter(callbacks.StopOnSignal):
+        """In the middle of the first epoch, after its last step, and in the second's validation."""
+
         def on_train_batch_end(self, batch, logs=None):
-            if self.model.step == 1:
+            if self.model.step in (1, 3):
                 self.stop(signal.SIGTERM, None)
             super().on_train_batch_end(batch, logs)
 
+        def on_test_batch_end(self, batch, logs=None):
+            raise callbacks.Stopped
+
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "StopOnSignal", StopAfterOneStep)
+        patch.setattr(callbacks, "StopOnSignal", StopAfter)
         assert train.main([*settings, str(stopped)]) == 130
-    assert train.main(["--resume", str(stopped), "--epochs", "1"]) == 0
-    assert train.main(["--resume", str(stopped), "--epochs", "2"]) == 0
+        for step in (3, 6):
+            assert train.main(["--resume", str(stopped)]) == 130
+            assert state(stopped)["optimizer/vars/0"] == step
+    assert train.main(["--resume", str(stopped)]) == 0
     assert_same_state(whole, stopped)
-    logs = [read_log(run) for run in (whole, stopped)]
-    assert logs[0][1] == logs[1][1]
+    assert (whole / "log.csv").read_bytes() == (stopped / "log.csv").read_bytes()
+    pictures = [
+        sorted(path.name for path in (run / "samples").iterdir()) for run in (whole, stopped)
+    ]
+    assert pictures[0] == pictures[1]
+    assert tensorboard_points(whole) == tensorboard_points(stopped)
+
+
+def tensorboard_points(run):
+    (events,) = (run / "tensorboard").iterdir()
+    points = []
+    for record in tf.data.TFRecordDataset(str(events)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        points += [
+            (event.step, v.tag, tf.make_ndarray(v.tensor).item()) for v in event.summary.value
+        ]
+    return sorted(points)
 
 
 def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
@@ -274,16 +300,117 @@ def test_broken_runs_are_one_error_each(crops, tmp_path):
         with pytest.raises(UserError, match="is broken"):
             train.main(["--resume", str(run)])
     (run / "recipe.json").write_text(settings.replace('"filters": 4', '"filters": 5'))
-    with pytest.raises(UserError, match=r"latest.weights.h5 does not load"):
+    with pytest.raises(UserError, match=r"step-0+3-\w+.weights.h5 does not load"):
         train.main(["--resume", str(run)])
     (run / "recipe.json").write_text(settings)
-    (run / CHECKPOINT).write_bytes((run / CHECKPOINT).read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"latest.weights.h5 does not load.*`init_generator`"):
+    for path in find_checkpoints(run):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"0003.* does not load \(its checks.*`init_generator`"):
         train.main(["--resume", str(run)])
-    (run / CHECKPOINT).unlink()
+    for path in find_checkpoints(run):
+        path.unlink()
     with pytest.raises(UserError, match=r"cannot be resumed.*delete it"):
         train.main(["--resume", str(run)])
     with pytest.raises(UserError, match=r"is not empty.*delete it"):
+        train.main(tiny(crops, run))
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(crops, tmp_path, capsys):
+    """One changed bit of an optimizer's moment loads, and only the checksum shows it."""
+    run = tmp_path / "run"
+    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    newest = find_checkpoints(run)[0]
+    with h5py.File(newest, "r+") as file:
+        file["optimizer/vars/2"][...] = 1.9e36
+    (run / ".tmp-1-saved_model" / "half").mkdir(parents=True)  # of a kill during the export
+    capsys.readouterr()
+    assert train.main(["--resume", str(run), "--epochs", "1"]) == 0
+    said = capsys.readouterr().out
+    assert f"{newest} does not load (its checksum is not that of its name)" in said
+    assert f"{run}, from step 0" in said
+    assert [row["epoch"] for row in read_log(run)] == ["0"]
+    assert [path.name.split("-")[1] for path in find_checkpoints(run)] == ["000000003", "000000000"]
+    assert not list(run.glob(".tmp*"))
+
+
+def test_a_run_of_the_layout_before_goes_on(crops, tmp_path):
+    run = tmp_path / "run"
+    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    newest, before = find_checkpoints(run)
+    before.unlink()
+    with h5py.File(newest, "r+") as file:
+        del file["metrics of the epoch"]
+    newest.rename(run / "checkpoints" / "latest.weights.h5")
+    settings = json.loads((run / "recipe.json").read_text())
+    del settings["crops"], settings["steps_per_epoch"]
+    (run / "recipe.json").write_text(json.dumps(settings))
+    assert train.main(["--resume", str(run), "--epochs", "2"]) == 0
+    assert [row["epoch"] for row in read_log(run)] == ["0", "1"]
+    assert len(find_checkpoints(run)) == 2
+
+
+def test_a_run_in_which_another_process_is_at_work_is_refused(crops, tmp_path):
+    run = tmp_path / "run"
+    with locked(run), pytest.raises(UserError, match="Another process is at work"):
+        train.main(tiny(crops, run))
+    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    with locked(run), pytest.raises(UserError, match="Another process is at work"):
+        train.main(["--resume", str(run), "--epochs", "2"])
+
+
+def test_other_crops_than_at_the_start_are_refused_until_they_are_given(crops, tmp_path, capsys):
+    """Then epochs stay as long as they were, and so do log and rows."""
+    run = tmp_path / "run"
+    start = tiny(crops, run, "--steps-per-epoch", "0", "--epochs", "1", "--init-generator")
+    assert train.main([*start, str(run_of(crops, tmp_path / "first"))]) == 0
+    log = (run / "log.csv").read_text()
+    moved = crops.rename(tmp_path / "moved")
+    for number in (7, 8, 9):
+        shutil.copy(moved / "train" / "0.png", moved / "train" / f"{number}.png")
+    resume = ["--resume", str(run), "--epochs", "2"]
+    with pytest.raises(UserError, match=r"crops, from which .* is not there.* `data` FOLDER"):
+        train.main(resume)
+    with pytest.raises(UserError, match=r"\(training 5, held out 2, .*than there are \(training 8"):
+        train.main([*start[:-1], "--resume", "auto", "--data", str(moved), "--epochs", "2"])
+    capsys.readouterr()
+    assert train.main([*resume, "--data", str(moved)]) == 0
+    assert "It goes on with these" in capsys.readouterr().out
+    assert (run / "log.csv").read_text().startswith(log)
+    assert [row["epoch"] for row in read_log(run)] == ["0", "1"]
+    assert state(run)["optimizer/vars/0"] == 4
+    settings = read_settings(run)
+    assert settings["data"] == str(moved)
+    assert settings["init_generator"] == str(tmp_path / "first")
+    assert settings["crops"]["training"] == 8
+
+
+def run_of(crops, run):
+    assert train.main(tiny(crops, run, "--epochs", "1", "--steps-per-epoch", "1")) == 0
+    return run
+
+
+def test_resume_auto_begins_and_goes_on(crops, tmp_path, capsys):
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="`resume` auto needs `run`"):
+        train.main(["--resume", "auto"])
+    run.mkdir()
+    (run / "recipe.json").touch()  # It was killed before its first checkpoint.
+    assert train.main(tiny(crops, run, "--resume", "auto", "--epochs", "1")) == 0
+    assert train.main(tiny(crops, run, "--resume", "auto", "--epochs", "2")) == 0
+    assert f"{run}, from step 3" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"keeps the run's own settings.*Received: filters"):
+        train.main(tiny(crops, run, "--resume", "auto", "--filters", "8"))
+
+
+def test_a_folder_removed_under_the_run_is_one_error(crops, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+
+    class Remove(callbacks.SamplePictures):
+        def on_epoch_end(self, epoch, logs=None):
+            shutil.rmtree(run)
+
+    monkeypatch.setattr(callbacks, "SamplePictures", Remove)
+    with pytest.raises(UserError, match="run has been removed while it was trained in"):
         train.main(tiny(crops, run))
 
 
@@ -343,7 +470,7 @@ def test_the_recipe_paper_trains_and_lowers_its_learning_rate(crops, tmp_path):
     small = (
         "--recipe paper --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
         "--dense-units 8 --content-loss mse --batch-size 2 --steps-per-epoch 2 --epochs 1 "
-        "--learning-rate-drop-step 1"
+        "--learning-rate-drop-step 2"
     ).split()
     assert train.main([*small, "--data", str(crops), "--run", str(run)]) == 0
     recipe = read_settings(run)["recipe"]

@@ -10,7 +10,7 @@ from PIL import Image
 from srgan_keras.common.errors import UserError
 from srgan_keras.data import batches as data
 from srgan_keras.data.crops import list_crops
-from srgan_keras.run import CHECKPOINT
+from srgan_keras.run import find_checkpoints, load_checkpoint
 from srgan_keras.training import callbacks
 from srgan_keras.training.loop import build_gan
 
@@ -34,7 +34,7 @@ def fit(gan, batches, *reports, epochs=1):
 def test_checkpoint_restores_the_state(gan, batches, tmp_path, tiny_recipe):
     fit(gan, batches, callbacks.Checkpoint(tmp_path))
     again = build_gan(tiny_recipe, tiny_recipe.content.build())
-    again.load_weights(tmp_path / CHECKPOINT)
+    load_checkpoint(tmp_path, again)
     for ours, theirs in zip(gan.variables, again.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     generator = keras.models.load_model(tmp_path / "generator.keras", compile=False)
@@ -53,6 +53,8 @@ def test_checkpoint_saves_on_the_way_when_its_time_has_come(gan, batches, tmp_pa
 
     fit(gan, batches, Watch(tmp_path, minutes=0))
     assert saved == [1, 2, 2]
+    steps = [path.name.split("-")[1] for path in find_checkpoints(tmp_path)]
+    assert steps == ["000000002", "000000001"]
 
 
 def test_checkpoint_never_saves_a_diverged_network(gan, batches, tmp_path):
@@ -93,9 +95,8 @@ def test_sample_pictures_come_at_the_start_every_so_often_and_at_the_end(
 
 
 def test_loss_curves_and_tensorboard_show_the_log(gan, batches, tmp_path):
-    log = keras.callbacks.CSVLogger(tmp_path / "log.csv", append=True)
-    reports = callbacks.TensorBoardLogs(tmp_path), callbacks.LossCurves(tmp_path)
-    fit(gan, batches, log, *reports, epochs=2)
+    makers = callbacks.TensorBoardLogs, callbacks.Log, callbacks.LossCurves
+    fit(gan, batches, *(make(tmp_path) for make in makers), epochs=2)
 
     with Image.open(tmp_path / "losses.png") as picture:
         assert picture.size == (1000, 700)

@@ -5,8 +5,10 @@ What a command does is left to its own module; this one names no pictures and no
 
 import argparse
 import difflib
+import importlib.util
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +18,7 @@ from typing import NoReturn, TypeVar
 from srgan_keras.common.errors import UserError
 
 Item = TypeVar("Item")
+BACKENDS = ("tensorflow", "jax")  # of Keras
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -78,6 +81,36 @@ def folder(text: str) -> Path:
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise argparse.ArgumentTypeError(f"{there} is not a folder that can be written into")
     return path
+
+
+def start(module: str) -> NoReturn:
+    """Imports a command's module, and runs its `main` as `run` does.
+
+    Called in front of a command's imports, which take seconds: so Ctrl-C in the midst of them ends
+    as quietly as later, and a backend of Keras that is not there in one line.
+
+    Args:
+        module: its name; `python -m` has it as `__main__`.
+    """
+    previous = signal.signal(signal.SIGINT, _quit)  # Extension modules make of an exception others.
+
+    def main(argv: list[str] | None) -> int | None:
+        backend = os.environ.get("KERAS_BACKEND")
+        if backend and (backend not in BACKENDS or importlib.util.find_spec(backend) is None):
+            raise UserError(
+                f"Keras' backend {backend!r} (environment variable KERAS_BACKEND) is not installed "
+                f"or not one that this runs on: {', '.join(BACKENDS)}."
+            )
+        command = importlib.import_module(module)
+        signal.signal(signal.SIGINT, previous)
+        return command.main(argv)
+
+    run(main)
+
+
+def _quit(number: int, frame: object) -> NoReturn:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 def run(main: Callable[[list[str] | None], int | None]) -> NoReturn:

@@ -67,13 +67,17 @@ class PackedCrops(Sequence):
     Args:
         paths: the files, each an array `(n, h, w, 3)` uint8.
 
+    Attributes:
+        paths: the same, as a list.
+
     Raises:
         UserError: if a file is not such an array.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = list(paths)
         self.arrays = []
-        for path in paths:
+        for path in self.paths:
             try:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:

@@ -6,7 +6,6 @@ Scaling, clipping and rounding are inside, so that whoever loads it gives and ta
 import hashlib
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +86,8 @@ def export(generator: keras.Model, folder: str | os.PathLike, precision: str = "
             tf.saved_model.save(module, unfinished, signatures={"serving_default": module.serve})
             if (folder.parent / GENERATOR).is_file():
                 (unfinished / BESIDE).write_text(checksum(folder.parent / GENERATOR))
-        except BaseException as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            if isinstance(error, tf.errors.OpError):
-                raise UserError(f"{folder} cannot be written: {error.message}") from error
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
+        except tf.errors.OpError as error:
+            raise UserError(f"{folder} cannot be written: {error.message}") from error
 
 
 def check_replaceable(folder: Path) -> None:

@@ -123,11 +123,13 @@ class Wasserstein(AdversarialLoss):
     What the log says: `wasserstein_estimate`, mean D(HR) - mean D(SR), estimates the distance
     between photographs and generated pictures, from below; it rises while the critic learns to see
     it and falls as the generator closes it. `gradient_norm` is the critic's steepness between the
-    pictures; it should come to 1. The critic's loss is minus the estimate, plus the penalty. It has
-    no bound, and no value of it stands for success: the article behind the recipe `wdrn` takes one
-    that "hovers around -1" as the critic's difficulty in telling generated pictures from
-    photographs, but it says that their mean scores differ by 1. Difficulty would be an estimate
-    near 0 that no further training of the critic raises.
+    pictures. It comes to 1, and as much above it as loss and penalty balance: the steepness s that
+    makes -s * distance + gradient_penalty * (s - 1)**2 least is 1 + distance / (2 *
+    gradient_penalty). The critic's loss is minus the estimate, plus the penalty. It has no bound,
+    and no value of it stands for success: the article behind the recipe `wdrn` takes one that
+    "hovers around -1" as the critic's difficulty in telling generated pictures from photographs,
+    but it says that their mean scores differ by 1. Difficulty would be an estimate near 0 that no
+    further training of the critic raises.
     """
 
     gradient_penalty: float = setting(

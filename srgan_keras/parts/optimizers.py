@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras.optimizers.schedules import CosineDecay, ExponentialDecay
+from keras.optimizers.schedules import CosineDecay, ExponentialDecay, LearningRateSchedule
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.settings import Part, setting
@@ -42,15 +42,18 @@ class Adam(Part):
                 f"to 0. Received: {self.drop_step}, {self.decay_steps}"
             )
 
+    def rate(self) -> float | LearningRateSchedule:
+        """The learning rate, with its course."""
+        if self.drop_step:
+            return ExponentialDecay(self.learning_rate, self.drop_step, 0.1, staircase=True)
+        if self.decay_steps:
+            return CosineDecay(self.learning_rate, self.decay_steps)
+        return self.learning_rate
+
     def build(self) -> keras.optimizers.Optimizer:
         """Builds the optimizer."""
-        rate = self.learning_rate
-        if self.drop_step:
-            rate = ExponentialDecay(rate, self.drop_step, 0.1, staircase=True)
-        elif self.decay_steps:
-            rate = CosineDecay(rate, self.decay_steps)
         norm = self.clip_norm or None
-        return FusedAdam(rate, self.beta_1, self.beta_2, self.epsilon, global_clipnorm=norm)
+        return FusedAdam(self.rate(), self.beta_1, self.beta_2, self.epsilon, global_clipnorm=norm)
 
 
 @keras.saving.register_keras_serializable("srgan_keras")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 from matplotlib.figure import Figure
 
 from srgan_keras.common import pixels
@@ -26,38 +27,61 @@ from srgan_keras.run import (
     GENERATOR,
     SAMPLES,
     TENSORBOARD,
+    add_to_log,
+    find_checkpoints,
+    metric_values,
     read_log,
     save_checkpoint,
+    set_metric_values,
 )
+from srgan_keras.training.health import Collapsed
 
 
 class Checkpoint(keras.callbacks.Callback):
     """Saves the whole state of training, and the generator on its own.
 
-    `checkpoints/latest.weights.h5` holds both networks and both optimizers, the step among them;
-    `generator.keras` is the generator, `best_generator.keras` the one with the lowest content loss
-    in validation so far. That is the distance that training minimises, in VGG19's features for a
-    GAN; PSNR would choose the blurriest. A file is replaced only when its successor is complete,
-    and never by networks whose loss is no longer a number.
+    A checkpoint holds both networks and both optimizers, the step among them, and what the epoch's
+    metrics have added up; `generator.keras` is the generator, `best_generator.keras` the one with
+    the lowest content loss in validation so far. That is the distance that training minimises, in
+    VGG19's features for a GAN; PSNR would choose the blurriest. A file is replaced only when its
+    successor is complete, and never by networks whose loss is no longer a number. The first
+    checkpoint is that of the start, so that a disk on which there is no room shows at once.
 
     Args:
         run: path of the run folder.
         minutes: float, save at the first step after so many minutes, and at the end.
+        keep: int, how many checkpoints are kept.
 
     Raises:
-        UserError: (from `fit`) if the loss is not finite at the end of an epoch or when it saves,
-            or if the disk is full.
+        Collapsed: (from `fit`) if the loss is not finite at the end of an epoch, or the loss or a
+            weight when it saves.
+        UserError: if the disk is full, or the folder has been removed.
     """
 
-    def __init__(self, run: Path, minutes: float = 10.0) -> None:
+    def __init__(self, run: Path, minutes: float = 10.0, keep: int = 2) -> None:
         super().__init__()
         self.run = Path(run)
         self.seconds = 60 * minutes
+        self.keep = keep
+        self.metrics = None
+        self.well = None
 
     def on_train_begin(self, logs=None):
         self.saved_at = time.monotonic()
+        self.folder = self.run.stat()
+        if self.well is None:
+            self.all_is_well()
         past = (validation_loss(row) for row in read_log(self.run))
         self.best = min(past, default=math.inf)
+        if not find_checkpoints(self.run):
+            self.save_state()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.metrics = None
+
+    def on_test_begin(self, logs=None):
+        # Validation adds up in the same metrics; what training has is kept for a checkpoint.
+        self.metrics = metric_values(self.model)
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.saved_at >= self.seconds:
@@ -72,16 +96,23 @@ class Checkpoint(keras.callbacks.Callback):
                 self.model.averaged_generator.save(path)
 
     def on_train_end(self, logs=None):
-        self.save(logs)
+        self.check(logs)
         if self.model.discriminator is not None:
             with replacing(self.run / DISCRIMINATOR) as path:
                 self.model.discriminator.save(path)
+        self.save(logs)
+
+    def all_is_well(self) -> None:
+        """Keeps the last checkpoint until now until this is called again."""
+        self.well = self.model.step
 
     def check(self, logs: dict | None) -> None:
-        """Stops training if the loss is not a number any more."""
+        """Stops training if the loss is not a number any more, or the run folder is gone."""
+        if not self.run.is_dir() or not os.path.samestat(self.run.stat(), self.folder):
+            raise UserError(f"{self.run} has been removed while it was trained in.")
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
-            raise UserError(
+            raise Collapsed(
                 f"The loss is {loss}: training has diverged. Start again with a smaller "
                 f"`learning_rate`; what {self.run} holds is from before."
             )
@@ -100,13 +131,57 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def save(self, logs: dict | None) -> None:
-        """Saves now."""
+        """Saves now: the networks first, so that what a checkpoint stands for is always there."""
         self.check(logs)
         self.check_disk()
-        save_checkpoint(self.run, self.model)
+        if not all(bool(ops.all(ops.isfinite(x))) for x in self.model.trainable_variables):
+            self.check({"loss": math.nan})  # The last step's update has not been in a loss yet.
         with replacing(self.run / GENERATOR) as path:
             self.model.averaged_generator.save(path)
+        self.save_state()
+
+    def save_state(self) -> None:
+        """Saves the checkpoint alone."""
+        self.check_disk()
+        metrics = metric_values(self.model) if self.metrics is None else self.metrics
+        save_checkpoint(self.run, self.model, metrics, self.keep, self.well)
         self.saved_at = time.monotonic()
+
+
+class RestoreMetrics(keras.callbacks.Callback):
+    """Lets an epoch go on with what its metrics had added up when this was made.
+
+    `fit` starts them anew, which is wrong for the rest of an epoch.
+
+    Args:
+        model: `SRGAN`.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        self.metrics = metric_values(model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        set_metric_values(self.model, self.metrics)
+
+
+class Log(keras.callbacks.Callback):
+    """Adds a row to `log.csv` at every epoch's end.
+
+    It comes behind all that an epoch leaves: the row says that the epoch is done, and a resumed run
+    whose last epoch has none makes up for it. (Keras' own callback orders the columns by the first
+    epoch after each start, and does not look what the file has.)
+
+    Args:
+        run: path of the run folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = Path(run)
+
+    def on_epoch_end(self, epoch, logs=None):
+        add_to_log(self.run, epoch, logs)
 
 
 class KeepNetworks(keras.callbacks.Callback):
@@ -151,11 +226,11 @@ class SamplePictures(keras.callbacks.Callback):
         self.recipe = recipe
 
     def on_train_begin(self, logs=None):
-        if not self.folder.exists():
+        if self.model.step == 0:
             self.write(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        last = epoch + 1 == self.params["epochs"]
+        last = epoch + 1 == self.recipe.epochs
         first = epoch == 0 and self.recipe.sample_first
         if first or last or (epoch + 1) % self.recipe.sample_every == 0:
             self.write(epoch + 1)
@@ -227,7 +302,9 @@ def validation_loss(logs: dict) -> float:
 class TensorBoardLogs(keras.callbacks.Callback):
     """Writes every log as a TensorBoard scalar, one point an epoch.
 
-    Keras' own callback needs the tensorboard package merely to write; this one needs TensorFlow.
+    It shows what `log.csv` has: where a run goes on, its points are written anew from there, so
+    that none is missing or there twice. Keras' own callback needs the tensorboard package merely to
+    write; this one needs TensorFlow.
 
     Args:
         run: path of the run folder; the event files go into `tensorboard/`.
@@ -235,14 +312,24 @@ class TensorBoardLogs(keras.callbacks.Callback):
 
     def __init__(self, run: Path) -> None:
         super().__init__()
-        self.folder = str(Path(run) / TENSORBOARD)
+        self.run = Path(run)
 
     def on_train_begin(self, logs=None):
         import tensorflow as tf
 
-        self.writer = tf.summary.create_file_writer(self.folder)
+        folder = self.run / TENSORBOARD
+        for events in folder.glob("events.*"):
+            events.unlink()
+        self.writer = tf.summary.create_file_writer(str(folder))
+        for row in read_log(self.run):
+            values = {name: float(row[name]) for name in row if row[name] != "NA"}
+            self.write(int(values.pop("epoch")), values)
 
     def on_epoch_end(self, epoch, logs=None):
+        self.write(epoch, logs)
+
+    def write(self, epoch: int, logs: dict[str, float]) -> None:
+        """Writes an epoch's points."""
         import tensorflow as tf
 
         metadata = tf.compat.v1.SummaryMetadata()

@@ -1,6 +1,8 @@
 """The loop around the training step: a recipe and a folder of crops in, a run folder out."""
 
 import contextlib
+import hashlib
+import itertools
 import os
 import shlex
 import sys
@@ -16,6 +18,7 @@ import keras
 from srgan_keras import run as run_folder
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import locked, remove_temporaries
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
@@ -32,10 +35,12 @@ from srgan_keras.training.devices import (
     warn_of_slow_bfloat16,
 )
 from srgan_keras.training.gan import SRGAN, TutorialSRGAN
+from srgan_keras.training.health import Collapsed, Health
 from srgan_keras.training.memory import check_weights, fit_into_memory
 
 STEPS = {"joint": SRGAN, "tutorial": TutorialSRGAN}
 SAMPLES_SHOWN = 4
+ROLLBACKS = 3  # in a session
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,36 @@ class Data:
         crops: for training.
         held_out: for validation; may be empty.
         samples: to look at.
+        facts: how many there are and a checksum of their names, as JSON values.
     """
 
     crops: Crops
     held_out: Crops
     samples: Crops
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a training is run; of what is learned it changes nothing while all is well.
+
+    Attributes:
+        strategy: a name that `choose_strategy` knows.
+        checkpoint_minutes: minutes between two checkpoints.
+        keep_checkpoints: how many of them are kept.
+        steps_per_execution: steps between two looks at the clock and at signals; more than 1 keeps
+            a fast GPU from waiting for Python.
+        check_memory: refuse to start on a device that has less memory than training needs.
+        on_collapse: of `ON_COLLAPSE`: whether a collapse is only said, ends training, or takes it
+            back to the last checkpoint at which all was well, with half the learning rate.
+    """
+
+    strategy: str = "auto"
+    checkpoint_minutes: float = 10.0
+    keep_checkpoints: int = 2
+    steps_per_execution: int = 1
+    check_memory: bool = True
+    on_collapse: str = "warn"
 
 
 def train(
@@ -59,12 +89,10 @@ def train(
     run: str | os.PathLike,
     *,
     resume: bool = False,
+    new_data: bool = False,
     init_generator: str | None = None,
-    strategy: str = "auto",
     vgg_weights: str | None = "imagenet",
-    checkpoint_minutes: float = 10.0,
-    steps_per_execution: int = 1,
-    check_memory: bool = True,
+    **options: Any,
 ) -> bool:
     """Trains a recipe on a folder of crops and leaves everything in a run folder.
 
@@ -72,14 +100,11 @@ def train(
         recipe: what to train.
         data_folder: as for `list_crops`; a split `test` is held out for validation and samples.
         run: run folder; new or empty unless `resume`.
-        resume: go on from the checkpoint in `run`.
+        resume: go on from the last checkpoint in `run`.
+        new_data: go on although the crops are others than those that the run began with.
         init_generator: what the generator starts from, as for `load_generator`; None: from nothing.
-        strategy: a name that `choose_strategy` knows.
         vgg_weights: as `VGGLoss` takes them.
-        checkpoint_minutes: minutes between two checkpoints.
-        steps_per_execution: steps between two looks at the clock and at signals; more than 1 keeps
-            a fast GPU from waiting for Python.
-        check_memory: refuse to start on a device that has less memory than training needs.
+        **options: the fields of `Session`.
 
     Returns:
         bool: whether training came to its end (it did not if a signal stopped it).
@@ -88,30 +113,30 @@ def train(
         UserError: if data, run folder, devices or memory do not allow it.
         VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
     """
-    run = Path(run)
-    vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
+    run, session = Path(run), Session(**options)
     run_folder.check_new(run, resume)
-    devices = choose_strategy(strategy)
-    data = load_data(data_folder, recipe, devices.num_replicas_in_sync)
-    batch = divide_batch(recipe, devices.num_replicas_in_sync)
-    check_weights(recipe, check_memory)
-    with devices.scope():
-        with dtype_policy(recipe.precision):
-            content_loss = recipe.content.build(vgg_weights)
-        gan = build_gan(recipe, content_loss, use_xla(), steps_per_execution, vgg_weights)
-    steps_per_epoch = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
-    print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
-    micro_batch = fit_into_memory(gan, content_loss, recipe, batch, check_memory)
-    recipe = recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
-    start(gan, recipe, run, steps_per_epoch, resume, init_generator)
-    check_executions(steps_per_epoch, gan.step, steps_per_execution)
-    sources = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
-    facts = {name: path and absolute(path) for name, path in sources.items()}
-    run_folder.write_settings(run, recipe, {**facts, "devices": describe_devices(devices)}, resume)
-    reports = make_reports(run, recipe, data, checkpoint_minutes)
-    finished = fit(gan, data, recipe, steps_per_epoch, reports)
-    if finished:
-        export_saved_model(gan, run)
+    known = run_folder.read_settings(run) if resume else {}
+    with locked(run):
+        for folder in (run, run / run_folder.CHECKPOINTS):
+            remove_temporaries(folder)
+        vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
+        devices = choose_strategy(session.strategy)
+        count = devices.num_replicas_in_sync
+        data = load_data(data_folder, recipe, count, run if resume else None)
+        check_crops(data.facts, known.get("crops"), new_data, run)
+        steps = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
+        steps = known.get("steps_per_epoch", steps)
+        gan, recipe = build_to_fit(recipe, data, steps, devices, vgg_weights, session)
+        unlogged = start(gan, recipe, run, steps, resume, init_generator)
+        check_executions(steps, gan.step, session.steps_per_execution)
+        paths = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
+        facts = {name: path and absolute(path) for name, path in paths.items()}
+        facts |= {"steps_per_epoch": steps, "crops": data.facts}
+        facts["devices"] = describe_devices(devices)
+        run_folder.write_settings(run, recipe, facts, resume)
+        finished = fit_or_roll_back(gan, data, recipe, steps, run, session, unlogged)
+        if finished:
+            export_saved_model(gan, run)
     return finished
 
 
@@ -126,17 +151,74 @@ def without_vgg_if_offline(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def load_data(folder: str | os.PathLike, recipe: Recipe, devices: int = 1) -> Data:
+def load_data(
+    folder: str | os.PathLike, recipe: Recipe, devices: int = 1, resumed: Path | None = None
+) -> Data:
     """Lists the crops of a run, and looks whether those that are shown can be read.
 
     Held out are as many as divide between the devices.
     """
+    if resumed and not Path(folder).exists():
+        raise UserError(
+            f"{folder}, from which {resumed} learns, is not there. If it has moved, go on by "
+            f"`resume` {resumed} `data` FOLDER."
+        )
     crops, held_out = (list_crops(folder, recipe.pairs.crop_size, s) for s in ("train", "test"))
+    facts = describe_crops(crops, held_out, folder)
     held_out = held_out[: len(held_out) - len(held_out) % devices]
     samples = (held_out or crops)[:SAMPLES_SHOWN]
     if broken := first_unreadable(samples):
         raise UserError(f"{broken[0]} cannot be read: {broken[1]}. Remove it.")
-    return Data(crops, held_out, samples)
+    return Data(crops, held_out, samples, facts)
+
+
+def describe_crops(crops: Crops, held_out: Crops, folder: str | os.PathLike) -> dict[str, Any]:
+    """How many crops there are, and a checksum of their names, as JSON values."""
+    paths = [path for some in (crops, held_out) for path in getattr(some, "paths", [])]
+    names = b"\0".join(os.fsencode(os.path.relpath(path, folder)) for path in paths)
+    return {
+        "training": len(crops),
+        "held out": len(held_out),
+        "names": hashlib.sha256(names).hexdigest()[:8],
+    }
+
+
+def check_crops(now: dict, before: dict | None, new_data: bool, run: Path) -> None:
+    """Says, or refuses, that a run goes on with other crops; `before` is None if nobody knows."""
+    if before in (None, now):
+        return
+    words = [", ".join(f"{key} {value}" for key, value in each.items()) for each in (before, now)]
+    changed = f"{run} began with other crops ({words[0]}) than there are ({words[1]})"
+    if not new_data:
+        raise UserError(
+            f"{changed}. Put the former back, or go on with these by `resume` {run} `data` FOLDER."
+        )
+    print(f"{changed}. It goes on with these; an epoch keeps its number of steps.")
+
+
+def build_to_fit(
+    recipe: Recipe,
+    data: Data,
+    steps_per_epoch: int,
+    devices: Any,
+    vgg_weights: str | None,
+    session: Session,
+) -> tuple[SRGAN, Recipe]:
+    """Builds what is trained, says what that is, and fits it into memory.
+
+    Returns:
+        (the `SRGAN`, the recipe with the `micro_batch` that it is trained with).
+    """
+    batch = divide_batch(recipe, devices.num_replicas_in_sync)
+    check_weights(recipe, session.check_memory)
+    with devices.scope():
+        with dtype_policy(recipe.precision):
+            content_loss = recipe.content.build(vgg_weights)
+        steps = session.steps_per_execution
+        gan = build_gan(recipe, content_loss, use_xla(), steps, vgg_weights)
+    print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
+    micro_batch = fit_into_memory(gan, content_loss, recipe, batch, session.check_memory)
+    return gan, recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
 
 
 def divide_batch(recipe: Recipe, devices: int) -> int:
@@ -232,15 +314,23 @@ def start(
     steps_per_epoch: int,
     resume: bool,
     init_generator: str | None,
-) -> None:
-    """Gives the networks the weights that training starts from, and says which."""
+) -> bool:
+    """Gives the networks the weights that training starts from, and says which.
+
+    Returns:
+        bool: whether the run was stopped at the end of an epoch that the log has no row of.
+    """
     if resume:
         run_folder.load_checkpoint(run, gan)
-        run_folder.rewind_log(run, gan.step // steps_per_epoch)
+        set_rates(gan, recipe)
+        epoch, done = divmod(gan.step, steps_per_epoch)
+        run_folder.rewind_log(run, epoch)
         print(f"Run folder: {run}, from step {gan.step}", flush=True)
         if gan.step >= recipe.epochs * steps_per_epoch:
             print(f"Training is complete; `epochs` above {recipe.epochs} goes on.")
-        return
+        logged = {int(row["epoch"]) for row in run_folder.read_log(run)}
+        # Checkpoints of earlier versions do not have the metrics.
+        return not done and epoch - 1 not in logged and run_folder.metric_values(gan).any()
     if init_generator:
         load_generator_weights(gan, init_generator, recipe)
     elif gan.discriminator:
@@ -249,6 +339,7 @@ def start(
             "from one that has learned pixels (init_generator), such as srresnet."
         )
     print(f"Run folder: {run}", flush=True)
+    return False
 
 
 def check_executions(steps_per_epoch: int, step: int, steps_per_execution: int) -> None:
@@ -260,16 +351,18 @@ def check_executions(steps_per_epoch: int, step: int, steps_per_execution: int) 
         )
 
 
-def make_reports(run: Path, recipe: Recipe, data: Data, minutes: float) -> list:
+def make_reports(run: Path, recipe: Recipe, data: Data, session: Session) -> list:
     """The callbacks that write into the run folder."""
     pairs = batches.sample_pairs(data.samples, recipe.pairs)
+    checkpoint = callbacks.Checkpoint(run, session.checkpoint_minutes, session.keep_checkpoints)
     return [
-        callbacks.Checkpoint(run, minutes),  # First: what fails later costs nothing.
-        keras.callbacks.CSVLogger(run / run_folder.LOG, append=True),
+        checkpoint,  # First: what fails later costs nothing.
+        Health(pairs[0], recipe, session.on_collapse, checkpoint.all_is_well),
         *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
-        callbacks.LossCurves(run),
         callbacks.SamplePictures(run, pairs, recipe),
         *([callbacks.KeepNetworks(run, recipe.save_every)] if recipe.save_every else []),
+        callbacks.Log(run),
+        callbacks.LossCurves(run),
         callbacks.StopOnSignal(),
     ]
 
@@ -316,7 +409,62 @@ def describe_difference(source: Path, recipe: Recipe) -> str:
     return ": " + " ".join(differing) if differing else ""  # What it says need not be true.
 
 
-def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: list) -> bool:
+def fit_or_roll_back(
+    gan: SRGAN,
+    data: Data,
+    recipe: Recipe,
+    steps_per_epoch: int,
+    run: Path,
+    session: Session,
+    unlogged: bool,
+) -> bool:
+    """As `fit`, and after a collapse from where all was well, if the session wants it so."""
+    for done in itertools.count():
+        reports = make_reports(run, recipe, data, session)
+        try:
+            return fit(gan, data, recipe, steps_per_epoch, reports, unlogged)
+        except Collapsed as error:
+            checkpoint, *others = reports
+            end_reports(others)
+            if session.on_collapse != "rollback" or done == ROLLBACKS:
+                raise
+            print(cli.with_flags(str(error)))
+            run_folder.load_checkpoint(run, gan, latest=checkpoint.well)
+            run_folder.rewind_log(run, gan.step // steps_per_epoch)
+            recipe = recipe.with_settings(**half_rates(recipe))
+            run_folder.write_settings(run, recipe, {}, resume=True)
+            set_rates(gan, recipe)
+            unlogged = False
+            rates = " ".join(f"{name} {rate:g}" for name, rate in half_rates(recipe, 1).items())
+            print(f"Back to step {gan.step}, with {rates}.", flush=True)
+
+
+def half_rates(recipe: Recipe, factor: float = 0.5) -> dict[str, float]:
+    """The recipe's learning rates times a factor."""
+    names = ("learning_rate", "discriminator_learning_rate")
+    values = recipe.every_setting()
+    return {name: factor * values[name] for name in names if values.get(name)}
+
+
+def set_rates(gan: SRGAN, recipe: Recipe) -> None:
+    """Gives both optimizers the recipe's learning rates, whatever a checkpoint had."""
+    optimizers = [(gan.optimizer, recipe.optimizer)]
+    if recipe.adversarial:
+        optimizers.append((gan.discriminator_optimizer, recipe.discriminator_optimizer()))
+    for optimizer, part in optimizers:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+        inner.learning_rate = part.rate()
+    gan.train_function = None  # A traced step has the old course in it.
+
+
+def fit(
+    gan: SRGAN,
+    data: Data,
+    recipe: Recipe,
+    steps_per_epoch: int,
+    reports: list,
+    unlogged: bool = False,
+) -> bool:
     """Trains from the step that `gan` is at to the recipe's last.
 
     A run that was stopped in the middle of an epoch first ends that epoch. The held-out pictures
@@ -328,26 +476,25 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
     Raises:
         UserError: if memory runs out, or a crop cannot be read.
     """
-    pairs, size, started = recipe.pairs, recipe.batch_size, time.monotonic()
-    size_of_step = size * recipe.batches_per_step
-    finished, validation = True, {}
-    if data.held_out:
-        held_out = batches.validation_batches(data.held_out, pairs, max(1, size // gan.parts))
-        validation = {"validation_data": held_out, "validation_freq": recipe.sample_every}
+    size, started = recipe.batch_size * recipe.batches_per_step, time.monotonic()
+    finished, held_out = True, held_out_batches(gan, data, recipe)
     try:
+        if unlogged:
+            end_epoch(gan, recipe, steps_per_epoch, reports, held_out)
         while gan.step < recipe.epochs * steps_per_epoch:
             epoch, done = divmod(gan.step, steps_per_epoch)
             gan.fit(
                 batches.training_batches(
-                    data.crops, pairs, size_of_step, recipe.seed, first_batch=gan.step
+                    data.crops, recipe.pairs, size, recipe.seed, first_batch=gan.step
                 ),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else recipe.epochs,
                 steps_per_epoch=steps_per_epoch - done,
                 shuffle=False,
-                callbacks=reports,
+                callbacks=[*([callbacks.RestoreMetrics(gan)] if done else []), *reports],
                 verbose=1 if sys.stdout.isatty() else 2,
-                **validation,
+                validation_data=held_out,
+                validation_freq=recipe.sample_every,
             )
     except callbacks.Stopped:
         end_reports(reports)
@@ -360,6 +507,29 @@ def fit(gan: SRGAN, data: Data, recipe: Recipe, steps_per_epoch: int, reports: l
         raise
     print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
     return finished
+
+
+def held_out_batches(gan: SRGAN, data: Data, recipe: Recipe) -> Any:
+    """The batches that validate; None if no crop is held out."""
+    if not data.held_out:
+        return None
+    size = max(1, recipe.batch_size // gan.parts)
+    return batches.validation_batches(data.held_out, recipe.pairs, size)
+
+
+def end_epoch(
+    gan: SRGAN, recipe: Recipe, steps_per_epoch: int, reports: list, held_out: Any
+) -> None:
+    """Ends an epoch whose last step is in the checkpoint, as `fit` would have."""
+    epoch = gan.step // steps_per_epoch - 1
+    listed = keras.callbacks.CallbackList(reports, model=gan, epochs=recipe.epochs)
+    logs = dict(gan.get_metrics_result())
+    listed.on_train_begin()
+    if held_out is not None and (epoch + 1) % recipe.sample_every == 0:
+        found = gan.evaluate(held_out, callbacks=listed, return_dict=True, verbose=0)
+        logs |= {f"val_{name}": value for name, value in found.items()}
+    listed.on_epoch_end(epoch, logs)
+    listed.on_train_end()
 
 
 def explain(error: Exception, data: Data, recipe: Recipe, reports: list) -> None:
