@@ -203,6 +203,7 @@ def test_minutes_become_steps_once(crops, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "seconds_per_step", lambda *_: 0.5)
     steps = study.choose_steps(plan, folder, 3, crops, "imagenet")
     assert steps == {"srresnet": 360}
-    (folder / study.PLAN).write_text(json.dumps({"minutes": 3, "steps": {"srresnet": 340}}))
+    before = {"minutes": 3, "steps": {"srresnet": 340}, "runs": {}}
+    (folder / study.PLAN).write_text(json.dumps(before))
     assert study.choose_steps(plan, folder, 3, crops, "imagenet") == {"srresnet": 340}
     assert study.choose_steps(plan, folder, 4, crops, "imagenet") == {"srresnet": 480}
