@@ -1,7 +1,6 @@
 """The run folder: what its files are called, its settings, its checkpoint and its log."""
 
 import csv
-import hashlib
 import importlib
 import json
 import platform
@@ -14,7 +13,14 @@ import keras
 import numpy as np
 
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import LOCK, is_temporary, publish, replacing, temporary_beside
+from srgan_keras.common.files import (
+    LOCK,
+    checksum,
+    is_temporary,
+    publish,
+    replacing,
+    temporary_beside,
+)
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe
 
@@ -23,6 +29,7 @@ LOG = "log.csv"
 CHECKPOINTS = "checkpoints"
 OLD_CHECKPOINT = f"{CHECKPOINTS}/latest.weights.h5"  # of earlier versions, which had one
 METRICS = "metrics of the epoch"  # in a checkpoint
+DIGITS = 16  # of a checkpoint's checksum that are in its name
 GENERATOR = "generator.keras"
 BEST_GENERATOR = "best_generator.keras"
 DISCRIMINATOR = "discriminator.keras"
@@ -147,7 +154,7 @@ def save_checkpoint(
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:
             file[METRICS] = metrics
-        path = folder / f"step-{model.step:09d}-{checksum(unfinished)}.weights.h5"
+        path = folder / f"step-{model.step:09d}-{checksum(unfinished)[:DIGITS]}.weights.h5"
         publish(unfinished, path)
     others = [other for other in find_checkpoints(run) if other != path]
     kept = others[: keep - 1]
@@ -160,12 +167,6 @@ def save_checkpoint(
 def step_of(checkpoint: Path) -> int:
     """The step in a checkpoint's name; 0 for those of earlier versions, which do not say it."""
     return int(checkpoint.name.split("-")[1]) if checkpoint.name.startswith("step-") else 0
-
-
-def checksum(path: Path) -> str:
-    """The first 16 digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def metric_values(model: keras.Model) -> np.ndarray:
@@ -216,7 +217,8 @@ def load_checkpoint(run: Path, model: keras.Model, latest: int | None = None) ->
 
 def read_checkpoint(path: Path, model: keras.Model) -> None:
     """Restores the state of training from one file; whatever is wrong with it raises."""
-    if path.name.startswith("step-") and checksum(path) != path.name.split("-")[2].split(".")[0]:
+    named = path.name.startswith("step-")
+    if named and checksum(path)[:DIGITS] != path.name.split("-")[2].split(".")[0]:
         raise ValueError("its checksum is not that of its name")
     with warnings.catch_warnings():
         # Keras only warns where a file lacks a part of the model.

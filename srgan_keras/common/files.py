@@ -1,6 +1,7 @@
-"""Writes files that are never half there, and locks a folder."""
+"""Writes files that are never half there, tells their checksum, and locks a folder."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -83,6 +84,12 @@ def remove_temporaries(folder: Path) -> None:
     """Removes from `folder` what a killed `replacing` left there, files and folders."""
     for temporary in folder.glob(f"{_TEMPORARY}*"):
         _remove(temporary)
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 checksum of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(path: Path) -> None:

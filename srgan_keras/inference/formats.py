@@ -3,7 +3,6 @@
 Scaling, clipping and rounding are inside, so that whoever loads it gives and takes 8-bit pictures.
 """
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -15,7 +14,7 @@ from keras import layers
 
 from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import replacing
+from srgan_keras.common.files import checksum, replacing
 from srgan_keras.inference.graph import fold_batch_normalization, reach, replace_layers
 from srgan_keras.run import GENERATOR
 
@@ -117,12 +116,6 @@ def is_stale(folder: Path, generator: Path) -> bool:
         return record.read_text() != checksum(generator)
     exported = folder / "saved_model.pb"
     return generator.stat().st_mtime > exported.stat().st_mtime  # It was written by version 0.1.
-
-
-def checksum(file: Path) -> str:
-    """The SHA-256 checksum of a file, in hexadecimal digits."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class FreeUpSampling2D(layers.UpSampling2D):

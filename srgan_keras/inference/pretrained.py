@@ -3,7 +3,6 @@
 What the shipped ones were trained on, their scores and their limits stand in weights/README.md.
 """
 
-import hashlib
 import json
 import os
 import zipfile
@@ -14,6 +13,7 @@ import h5py
 import keras
 
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import checksum
 from srgan_keras.inference.graph import count_weights, reach
 from srgan_keras.run import GENERATOR, SETTINGS
 
@@ -52,7 +52,7 @@ def load_pretrained(name: str = "srgan", blend: float | None = None) -> keras.Mo
             f"`blend` mixes srresnet (0) with srgan (1). Received: blend={blend} for {name}"
         )
     file = WEIGHTS / f"{name}_x4.keras"
-    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != PRETRAINED[name]:
+    if not file.is_file() or checksum(file) != PRETRAINED[name]:
         raise UserError(f"{file} is missing or damaged. Install srgan-keras again.")
     generator = keras.models.load_model(file, compile=False)
     if blend is not None:

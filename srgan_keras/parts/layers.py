@@ -1,10 +1,10 @@
-"""Keras layers that super-resolution networks need and Keras does not have, and a block of layers
-that several of them share.
+"""Keras layers that super-resolution networks need and Keras does not have, and what several of
+them share.
 
 The networks themselves are in `systems`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -267,6 +267,24 @@ class VGG19Features(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "layer": self.layer, "vgg_weights": self.vgg_weights}
+
+
+def correct_enlargement(scale: int, correction: Callable[[Any], Any]) -> keras.Model:
+    """Builds a generator that corrects the bicubic enlargement, as SRCNN and VDSR do.
+
+    Args:
+        scale: int >= 2.
+        correction: function from the enlargement, `(batch, h, w, 3)` float32, to what is added to
+            it, `(batch, h, w, 1)` or `(batch, h, w, 3)`.
+
+    Returns:
+        A functional `keras.Model` named "generator". In: `(batch, h, w, 3)` float32 in [-1, 1], any
+        h and w. Out: `(batch, scale * h, scale * w, 3)` float32 in [-1, 1].
+    """
+    lr = keras.Input((None, None, 3), name="lr")
+    enlarged = BicubicUpsampling(scale, dtype="float32")(lr)
+    sr = layers.Add(dtype="float32")([enlarged, correction(enlarged)])
+    return keras.Model(lr, ClipPictures(dtype="float32", name="sr")(sr), name="generator")
 
 
 def pixel_shuffle_block(x: Any, filters: int) -> Any:

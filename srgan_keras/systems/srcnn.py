@@ -6,13 +6,14 @@ Super-Resolution", ECCV 2014, and "Image Super-Resolution Using Deep Convolution
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers
 
 from srgan_keras.common.settings import Part, setting
 from srgan_keras.data.pairs import Pairs
-from srgan_keras.parts.layers import BicubicUpsampling, ClipPictures, Luma
+from srgan_keras.parts.layers import Luma, correct_enlargement
 from srgan_keras.parts.optimizers import Adam
 from srgan_keras.recipe import Recipe
 
@@ -35,25 +36,17 @@ class SRCNN(Part):
     )
 
     def build(self, scale: int = 4) -> keras.Model:
-        """Builds the network.
+        """Builds the network; see `correct_enlargement`."""
+        return correct_enlargement(scale, self.correct)
 
-        Args:
-            scale: int >= 2.
-
-        Returns:
-            A functional `keras.Model` named "generator". In: `(batch, h, w, 3)` float32 in [-1, 1],
-            any h and w. Out: `(batch, scale * h, scale * w, 3)` float32 in [-1, 1].
-        """
-        lr = keras.Input((None, None, 3), name="lr")
-        enlarged = BicubicUpsampling(scale, dtype="float32")(lr)
+    def correct(self, enlarged: Any) -> Any:
+        """What is added to the enlargement, `(batch, h, w, 1)` float32."""
         luma = Luma(dtype="float32")(enlarged)
         x = layers.Conv2D(self.filters, 9, padding="same", activation="relu")(luma)
         kernel = self.middle_kernel
         x = layers.Conv2D(self.filters // 2, kernel, padding="same", activation="relu")(x)
         x = layers.Conv2D(1, 5, padding="same", dtype="float32")(x)
-        correction = layers.Subtract(dtype="float32")([x, luma])
-        sr = layers.Add(dtype="float32")([enlarged, correction])
-        return keras.Model(lr, ClipPictures(dtype="float32", name="sr")(sr), name="generator")
+        return layers.Subtract(dtype="float32")([x, luma])
 
 
 def srcnn() -> Recipe:

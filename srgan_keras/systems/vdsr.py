@@ -5,13 +5,14 @@ Networks", CVPR 2016.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers
 
 from srgan_keras.common.settings import Part, setting
 from srgan_keras.data.pairs import Pairs
-from srgan_keras.parts.layers import BicubicUpsampling, ClipPictures, Luma
+from srgan_keras.parts.layers import Luma, correct_enlargement
 from srgan_keras.parts.optimizers import Adam
 from srgan_keras.recipe import Recipe
 
@@ -32,25 +33,17 @@ class VDSR(Part):
     depth: int = setting(20, "convolutions of the generator", least=2, most=1000)
 
     def build(self, scale: int = 4) -> keras.Model:
-        """Builds the network.
+        """Builds the network; see `correct_enlargement`."""
+        return correct_enlargement(scale, self.correct)
 
-        Args:
-            scale: int >= 2.
-
-        Returns:
-            A functional `keras.Model` named "generator". In: `(batch, h, w, 3)` float32 in [-1, 1],
-            any h and w. Out: `(batch, scale * h, scale * w, 3)` float32 in [-1, 1].
-        """
-        lr = keras.Input((None, None, 3), name="lr")
-        enlarged = BicubicUpsampling(scale, dtype="float32")(lr)
+    def correct(self, enlarged: Any) -> Any:
+        """What is added to the enlargement, `(batch, h, w, 1)`."""
         x = Luma()(enlarged)
         for _ in range(self.depth - 1):
             x = layers.Conv2D(
                 self.filters, 3, padding="same", activation="relu", kernel_initializer="he_normal"
             )(x)
-        correction = layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros")(x)
-        sr = layers.Add(dtype="float32")([enlarged, correction])
-        return keras.Model(lr, ClipPictures(dtype="float32", name="sr")(sr), name="generator")
+        return layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros")(x)
 
 
 def vdsr() -> Recipe:

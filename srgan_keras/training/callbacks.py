@@ -74,6 +74,7 @@ class Checkpoint(keras.callbacks.Callback):
         past = (validation_loss(row) for row in read_log(self.run))
         self.best = min(past, default=math.inf)
         if not find_checkpoints(self.run):
+            self.check_disk()
             self.save_state()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -142,7 +143,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def save_state(self) -> None:
         """Saves the checkpoint alone."""
-        self.check_disk()
         metrics = metric_values(self.model) if self.metrics is None else self.metrics
         save_checkpoint(self.run, self.model, metrics, self.keep, self.well)
         self.saved_at = time.monotonic()

@@ -175,7 +175,8 @@ def load_data(
 def describe_crops(crops: Crops, held_out: Crops, folder: str | os.PathLike) -> dict[str, Any]:
     """How many crops there are, and a checksum of their names, as JSON values."""
     paths = [path for some in (crops, held_out) for path in getattr(some, "paths", [])]
-    names = b"\0".join(os.fsencode(os.path.relpath(path, folder)) for path in paths)
+    here = f"{Path(folder)}{os.sep}"  # Crops are listed below it, and relpath is 20 times as slow.
+    names = b"\0".join(os.fsencode(str(path).removeprefix(here)) for path in paths)
     return {
         "training": len(crops),
         "held out": len(held_out),
