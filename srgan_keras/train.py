@@ -31,7 +31,7 @@ from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
 from srgan_keras.training.devices import STRATEGIES
 from srgan_keras.training.health import ON_COLLAPSE
-from srgan_keras.training.loop import Session, absolute, train, without_vgg_if_offline
+from srgan_keras.training.loop import Session, absolute, train
 
 CHANGEABLE = ("epochs", "micro_batch", "sample_every", "save_every")  # when a run is resumed
 AUTO = "auto"
@@ -41,15 +41,13 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     recipe, run, args, vgg_weights = parse_arguments(argv)
     data = args.data or SAMPLE_IMAGES
-    if data == SAMPLE_IMAGES and not args.resume and vgg_weights is None:
-        recipe = without_vgg_if_offline(recipe)
     finished = train(
         recipe,
         data,
         run,
         resume=args.resume is not None,
         new_data=args.new_data,
-        init_generator=args.init_generator,
+        init_generator=choose_start(recipe, args),
         vgg_weights=vgg_weights or "imagenet",
         **{field.name: getattr(args, field.name) for field in dataclasses.fields(Session)},
     )
@@ -98,6 +96,13 @@ def parse_arguments(argv: list[str] | None) -> tuple[Recipe, Path, argparse.Name
         args.data = args.data or Path(settings["data"])
     run = resumed or args.run or Path("runs", time.strftime(f"{recipe.name}-%Y%m%d-%H%M%S"))
     return recipe.with_settings(**changes), run, args, vgg_weights
+
+
+def choose_start(recipe: Recipe, args: argparse.Namespace) -> str | None:
+    """What the generator starts from: what is named, or what ships for the demonstration."""
+    if args.init_generator is None and recipe.name == "demo" and not args.resume:
+        return "srresnet"
+    return None if args.init_generator == "none" else args.init_generator
 
 
 def find_run(chosen: argparse.Namespace) -> Path | None:
@@ -160,7 +165,8 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     option(
         "--init-generator",
         metavar="RUN",
-        help="start from the generator of this run, or from one that ships, such as srresnet",
+        help="start from the generator of this run, or from one that ships, such as srresnet (the "
+        "recipe demo does, if this is not given); none: from nothing",
     )
     option("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
     option(

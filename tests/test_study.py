@@ -54,11 +54,11 @@ def test_recipes_without_the_scale_are_left_out(monkeypatch):
         return build(self, scale)
 
     monkeypatch.setattr(Generator, "build", only_x4)
-    plan = study.make_plan(["demo", "srresnet"], 2, 0, {"residual_blocks": "0"})
+    plan = study.make_plan(["tutorial-fast", "srresnet"], 2, 0, {"residual_blocks": "0"})
     assert list(plan.recipes) == ["srresnet"]
-    assert plan.left_out == {"demo": "scale must be 4"}
+    assert plan.left_out == {"tutorial-fast": "scale must be 4"}
     with pytest.raises(UserError, match="No recipe has the `scale` 2"):
-        study.make_plan(["demo"], 2, 0, {})
+        study.make_plan(["tutorial-fast"], 2, 0, {})
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,9 @@ def test_other_settings_are_refused_and_named(tmp_path):
     with pytest.raises(UserError, match=message):
         study.keep_plan(tmp_path, changed, {"data": "photos", "steps": {"srresnet": 4}})
     with pytest.raises(UserError, match="with other recipes"):
-        study.keep_plan(tmp_path, tiny_plan("demo"), {"data": "crops", "steps": {"srresnet": 4}})
+        study.keep_plan(
+            tmp_path, tiny_plan("srgan-mse", **TINY), {"data": "crops", "steps": {"srresnet": 4}}
+        )
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -22,7 +22,7 @@ from srgan_keras.common.pictures import list_pictures, open_picture
 from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.upscaler import Upscaler
-from srgan_keras.parts.content import VGGFeatures, VGGWeightsError
+from srgan_keras.parts.content import VGGWeightsError
 from srgan_keras.run import (
     find_checkpoints,
     load_checkpoint,
@@ -35,8 +35,9 @@ from srgan_keras.systems import get_recipe
 from srgan_keras.training import callbacks, devices, loop, memory
 
 TINY = (
-    "--recipe demo --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
-    "--dense-units 8 --content-loss mse --batch-size 2 --steps-per-epoch 3 --epochs 2"
+    "--recipe srgan-mse --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
+    "--dense-units 8 --label-noise 0.2 --batch-size 2 --steps-per-epoch 3 --epochs 2 "
+    "--sample-every 2"
 ).split()
 
 #: Three convolutions, for what does not depend on what is trained.
@@ -248,27 +249,36 @@ def test_the_sample_photographs_are_what_the_demonstration_needs():
         assert all(row[key] for key in ("author", "licence", "source", "source_file"))
 
 
-def test_without_arguments_and_without_vgg_the_demonstration_goes_on(tmp_path, monkeypatch, capsys):
-    def offline(*args):
-        raise VGGWeightsError("no network")
+def test_the_demonstration_starts_from_what_ships(tmp_path, monkeypatch, capsys):
+    """Without a download: Keras is not asked for one. Its pictures show the start as well."""
+
+    def download(*args, **more):
+        raise AssertionError("a download")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(VGGFeatures, "build", offline)
-    small = (
-        "--crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 --batch-size 1"
-    )
-    assert train.main([*small.split(), "--epochs", "1", "--steps-per-epoch", "1"]) == 0
+    monkeypatch.setattr("keras.utils.get_file", download)
+    small = "--crop-size 32 --discriminator-filters 4 --batch-size 1 --steps-per-epoch 1 --epochs 1"
+    assert train.main(small.split()) == 0
     said = capsys.readouterr().out
-    assert "no network\nThe demonstration goes on with pixel MSE as its content loss." in said
-    (run,) = (tmp_path / "runs").iterdir()
-    assert json.loads((run / "recipe.json").read_text())["recipe"]["content_loss"] == "mse"
+    assert "Generator: starts from srresnet" in said
     assert "sample_images/test/" in said.splitlines()[-1]
+    (run,) = (tmp_path / "runs").iterdir()
+    before, after = (
+        open_picture(run / "samples" / name) for name in ("epoch-0000.png", "epoch-0001.png")
+    )
+    lr, start, hr = np.hsplit(before, 3)
+    np.testing.assert_array_equal(np.hsplit(after, 4)[:2], [lr, start])
+    np.testing.assert_array_equal(np.hsplit(after, 4)[3], hr)
+    with pytest.raises(UserError, match=r"srresnet does not fit.*`init_generator` none"):
+        train.main([*small.split(), "--filters", "4"])
+    nothing = ["--filters", "4", "--residual-blocks", "1", "--init-generator", "none"]
+    assert train.main([*small.split(), *nothing, "--run", "nothing"]) == 0
 
 
-def test_every_other_run_needs_vgg(crops, tmp_path, monkeypatch):
+def test_deeper_layers_need_vgg(crops, tmp_path, monkeypatch):
     monkeypatch.setenv("SRGAN_VGG_WEIGHTS", str(tmp_path / "none.h5"))
     with pytest.raises(VGGWeightsError, match="`vgg_weights`"):
-        train.main(tiny(crops, tmp_path / "run", "--content-loss", "block2_conv2"))
+        train.main(tiny(crops, tmp_path / "run", "--content-loss", "block3_conv1"))
     assert not (tmp_path / "run").exists()
 
 

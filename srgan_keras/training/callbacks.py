@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
-from srgan_keras.common.pictures import write_png
+from srgan_keras.common.pictures import open_picture, write_png
 from srgan_keras.recipe import Recipe
 from srgan_keras.run import (
     BEST_GENERATOR,
@@ -211,19 +211,22 @@ class SamplePictures(keras.callbacks.Callback):
     """Writes LR, SR and HR side by side, pixel by pixel, one pair a row.
 
     LR is enlarged by repeating its pixels. The first picture, `samples/epoch-0000.png`, is what
-    the untrained generator makes.
+    the generator makes that training starts from. If that is a trained one, its SR stands between
+    LR and SR in all later pictures.
 
     Args:
         run: path of the run folder.
         pairs: `(lr, hr)` as `data.sample_pairs` gives them.
         recipe: `Recipe`.
+        pretrained: whether training starts from a trained generator.
     """
 
-    def __init__(self, run: Path, pairs: tuple, recipe: Recipe) -> None:
+    def __init__(self, run: Path, pairs: tuple, recipe: Recipe, pretrained: bool = False) -> None:
         super().__init__()
         self.folder = Path(run) / SAMPLES
         self.lr, self.hr = pairs
         self.recipe = recipe
+        self.pretrained = pretrained
 
     def on_train_begin(self, logs=None):
         if self.model.step == 0:
@@ -238,12 +241,17 @@ class SamplePictures(keras.callbacks.Callback):
     def write(self, epoch: int) -> None:
         """Writes the picture of this epoch."""
         scale = self.recipe.pairs.scale
-        rows = []
+        first, rows = self.folder / "epoch-0000.png", []
         for lr, hr in zip(self.lr, self.hr, strict=True):
             sr = self.model.averaged_generator(lr[None], training=False)[0]
             blocks = np.asarray(pixels.to_8bit(lr)).repeat(scale, 0).repeat(scale, 1)
             rows.append(np.hstack([blocks, pixels.to_8bit(sr), pixels.to_8bit(hr)]))
-        write_png(self.folder / f"epoch-{epoch:04d}.png", np.vstack(rows))
+        picture = np.vstack(rows)
+        if epoch and self.pretrained and first.exists():
+            blocks, _, _ = np.hsplit(picture, 3)
+            _, start, _ = np.hsplit(open_picture(first), 3)
+            picture = np.hstack([blocks, start, picture[:, blocks.shape[1] :]])
+        write_png(self.folder / f"epoch-{epoch:04d}.png", picture)
 
 
 #: What the curves show: title, columns of the log. Those whose first is not logged are left out.

@@ -22,7 +22,7 @@ from srgan_keras.common.files import locked, remove_temporaries
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
-from srgan_keras.parts.content import VGGWeightsError, choose_weights
+from srgan_keras.parts.content import choose_weights
 from srgan_keras.recipe import Recipe
 from srgan_keras.training import callbacks
 from srgan_keras.training.devices import (
@@ -138,17 +138,6 @@ def train(
         if finished:
             export_saved_model(gan, run)
     return finished
-
-
-def without_vgg_if_offline(recipe: Recipe) -> Recipe:
-    """Returns the recipe, with pixel MSE as content loss if VGG19's weights cannot be had."""
-    try:
-        recipe.content.build()
-    except VGGWeightsError as error:
-        print(cli.with_flags(str(error)))
-        print("The demonstration goes on with pixel MSE as its content loss.")
-        return recipe.with_settings(content_loss="mse")
-    return recipe
 
 
 def load_data(
@@ -356,11 +345,12 @@ def make_reports(run: Path, recipe: Recipe, data: Data, session: Session) -> lis
     """The callbacks that write into the run folder."""
     pairs = batches.sample_pairs(data.samples, recipe.pairs)
     checkpoint = callbacks.Checkpoint(run, session.checkpoint_minutes, session.keep_checkpoints)
+    pretrained = run_folder.read_settings(run).get("init_generator") is not None
     return [
         checkpoint,  # First: what fails later costs nothing.
         Health(pairs[0], recipe, session.on_collapse, checkpoint.all_is_well),
         *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
-        callbacks.SamplePictures(run, pairs, recipe),
+        callbacks.SamplePictures(run, pairs, recipe, pretrained),
         *([callbacks.KeepNetworks(run, recipe.save_every)] if recipe.save_every else []),
         callbacks.Log(run),
         callbacks.LossCurves(run),
@@ -383,7 +373,8 @@ def load_generator_weights(gan: SRGAN, source: str, recipe: Recipe) -> None:
     if describe_network(trained) != describe_network(gan.generator):
         raise UserError(
             f"The generator of {source} does not fit this recipe. Give what it was trained with"
-            f"{describe_difference(Path(source), recipe)}."
+            f"{describe_difference(Path(source), recipe)}; or start from nothing: `init_generator` "
+            "none."
         )
     for generator in (gan.generator, gan.averaged_generator):
         generator.set_weights(trained.get_weights())
