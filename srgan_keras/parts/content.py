@@ -293,7 +293,8 @@ def build_vgg(layers: str | list[str], weights: Any) -> keras.Model:
         if weights == "imagenet":
             raise VGGWeightsError(
                 f"VGG19's ImageNet weights could not be downloaded ({reason}). {ways_out}, or "
-                "train without VGG19: `content_loss` mse."
+                "take a recipe without VGG19, or, where it is in the content loss alone, "
+                "`content_loss` mse."
             ) from error
         raise VGGWeightsError(
             f"{weights} does not hold VGG19 weights without top ({reason}). {ways_out}."
