@@ -6,6 +6,7 @@ What a command does is left to its own module; this one names no pictures and no
 import argparse
 import difflib
 import importlib.util
+import math
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 from srgan_keras.common.errors import UserError
 
@@ -71,6 +72,17 @@ def ratio(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be a number from 0 to 1. Received: {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    """Argument type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0. Received: {text}")
     return value
 
 
@@ -149,6 +161,13 @@ def with_flags(message: str) -> str:
 def _fail(message: str, code: int) -> int:
     print(" ".join(message.split()), file=sys.stderr)
     return code
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """Prints a line (None: on stdout), over the bar of `progress` where a terminal shows both."""
+    file = file or sys.stdout
+    live = file.isatty() and sys.stderr.isatty()
+    print(f"\r{line:<70}" if live else line, file=file, flush=True)
 
 
 def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
