@@ -20,6 +20,7 @@ from srgan_keras.common.errors import UserError
 
 Item = TypeVar("Item")
 BACKENDS = ("tensorflow", "jax")  # of Keras
+_SCRIPT = "srgan-"  # What the names of installed scripts begin with.
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -35,7 +36,10 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with the closest option for a mistyped one."""
 
     def __init__(self, **kwargs) -> None:
-        """Takes the keyword arguments of `argparse.ArgumentParser`."""
+        """Takes the keyword arguments of `argparse.ArgumentParser`; a script goes by its name."""
+        called = Path(sys.argv[0]).stem
+        if called.startswith(_SCRIPT):
+            kwargs["prog"] = called
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter} | kwargs)
 
     def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
@@ -118,6 +122,16 @@ def start(module: str) -> NoReturn:
         return command.main(argv)
 
     run(main)
+
+
+def script() -> NoReturn:
+    """Runs the command that an installed script is named after, as `start` does.
+
+    `srgan-train` is srgan_keras.train, `srgan-prep-coco` is data_prep.coco.
+    """
+    name = Path(sys.argv[0]).stem.removeprefix(_SCRIPT)
+    package, name = ("data_prep", name[5:]) if name.startswith("prep-") else ("srgan_keras", name)
+    start(f"{package}.{name}")
 
 
 def _quit(number: int, frame: object) -> NoReturn:
