@@ -19,7 +19,7 @@ XMP = (
     b'tiff:Orientation="6"><exif:PixelXDimension>24</exif:PixelXDimension></rdf:Description>'
     b"</rdf:RDF></x:xmpmeta>"
 )
-IPTC = b"\x1c\x02\x50\x00\x08A. Nobody"  # the author
+IPTC = b"\x1c\x02\x50\x00\x09A. Nobody"  # the author
 MAKER_NOTE = b"MAKER\0\x01\x02" + bytes(range(40))
 
 

@@ -174,7 +174,7 @@ def _dots(image: Image.Image) -> tuple[float, float] | None:
         x, y = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    return (x, y) if 0 < x < 1e5 and 0 < y < 1e5 else None
+    return (x, y) if 1 < x < 1e5 and 1 < y < 1e5 else None  # Pillow says 1 for none.
 
 
 def _upright(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -135,7 +135,7 @@ def write_tiff(
         ifd[tag] = value
     if dpi:
         ifd[282], ifd[283], ifd[296] = *dpi, 2
-    rows = max(1, _STRIP // (width * channels * samples.itemsize))
+    rows = min(height, max(1, _STRIP // (width * channels * samples.itemsize)))
     strips = [_deflate(samples[top : top + rows]) for top in range(0, height, rows)]
     ends = np.cumsum([len(strip) for strip in strips])
     if ends[-1] > 2**32 - 2**24:
