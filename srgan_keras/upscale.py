@@ -16,6 +16,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from srgan_keras import __version__
 from srgan_keras.common import cli
@@ -38,14 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     photos = find_photos(args.photos, args.out)
     model = Upscaler(args.model, args.blend, tile=args.tile)
     size = Size(args.outscale, args.width, args.height)
+    finished = Finished(args.out, decisive_settings(args), args.shard)
     ending = size.ending(model.scale) if args.suffix is None else args.suffix
-    targets = choose_targets(photos, args.out, ending, args.format)
-    tasks = [(photo, target) for (photo, _), target in zip(photos, targets, strict=True)]
-    tasks = tasks[args.shard[0] - 1 :: args.shard[1]]
-    decisive = ("blend", "quality", "strip_metadata", "outscale", "width", "height")
-    settings = {name: getattr(args, name) for name in decisive}
-    settings |= {"model": identify_model(args.model), "version": __version__}
-    finished = Finished(args.out, settings, args.shard)
+    tasks = plan(photos, args, ending)
+    del photos  # There may be millions.
     left = tasks if args.overwrite else [task for task in tasks if task not in finished]
     before = len(tasks) - len(left)
     if args.dry_run:
@@ -56,6 +53,21 @@ def main(argv: list[str] | None = None) -> int:
     remove_temporaries_of(target for _, target in tasks)
     results = enlarge_files(left, model, size, args.quality, args.strip_metadata, finished)
     return report(results, len(left), before)
+
+
+def plan(photos: list, args: argparse.Namespace, ending: str) -> list[tuple[Path, Path]]:
+    """Lists photographs with their targets: of all, those of the shard."""
+    targets = choose_targets(photos, args.out, ending, args.format)
+    index, count = args.shard
+    pairs = zip(photos[index - 1 :: count], targets[index - 1 :: count], strict=True)
+    return [(photo, target) for (photo, _), target in pairs]
+
+
+def decisive_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides how a result looks, beside the photograph and the name of the result."""
+    names = ("blend", "quality", "strip_metadata", "outscale", "width", "height")
+    settings = {name: getattr(args, name) for name in names}
+    return {**settings, "model": identify_model(args.model), "version": __version__}
 
 
 def report(results: Iterable, total: int, before: int) -> int:

@@ -224,18 +224,29 @@ def list_pictures(path: str | os.PathLike, without: str | os.PathLike | None = N
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
-    found = []
-    for folder, folders, files in os.walk(path, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
-    if without is not None:
-        without = os.path.realpath(without)
-        found = [file for file in found if not lies_in(file, without)]
+    inside = without is not None and lies_in(path, without)
+    found, folders = [], [] if inside else [path]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or _leads_to(entry, without):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif Path(entry.name).suffix.lower() in SUFFIXES and not _is_linked_folder(entry):
+                    found.append(Path(entry.path))
     return sorted(found, key=Path.as_posix)
+
+
+def _is_linked_folder(entry: os.DirEntry) -> bool:
+    return entry.is_symlink() and os.path.isdir(entry.path)
+
+
+def _leads_to(entry: os.DirEntry, folder: str | os.PathLike | None) -> bool:
+    """Whether an entry is or leads to a folder, or into it, while what it stands in does not."""
+    if folder is None or not (entry.is_symlink() or entry.is_dir(follow_symlinks=False)):
+        return False  # No plain file is asked: there may be millions.
+    return lies_in(entry.path, folder)
 
 
 def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
@@ -262,12 +273,17 @@ def name_results(
     Raises:
         UserError: if two still get the same name.
     """
-    short = [name.with_name(_cut(name.stem) + ending + suffixes(name)) for name in names]
-    long = [name.with_name(_cut(name.name) + ending + suffixes(name)) for name in names]
-    count = Counter(short)
-    results = [a if count[a] == 1 else b for a, b in zip(short, long, strict=True)]
-    if len(set(results)) < len(results):  # a.jpg and a.png, beside a.jpg.bmp
-        results = long
+
+    def long(name):
+        return name.with_name(_cut(name.name) + ending + suffixes(name))
+
+    results = [name.with_name(_cut(name.stem) + ending + suffixes(name)) for name in names]
+    count = Counter(results)
+    if len(count) < len(results):
+        pairs = zip(names, results, strict=True)
+        results = [long(name) if count[short] > 1 else short for name, short in pairs]
+        if len(set(results)) < len(results):  # a.jpg and a.png, beside a.jpg.bmp
+            results = [long(name) for name in names]
     twice = [result for result, count in Counter(results).items() if count > 1]
     if twice:
         raise UserError(
@@ -281,10 +297,6 @@ def _cut(stem: str) -> str:
     if len(os.fsencode(stem)) <= 4 * _LONGEST_STEM:
         return stem
     return f"{stem[:_LONGEST_STEM]}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def write_png(path: str | os.PathLike, array: np.ndarray) -> None:

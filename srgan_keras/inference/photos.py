@@ -64,10 +64,10 @@ def choose_targets(
 
     results = name_results([name for _, name in photos], ending, suffix)
     targets = [out / result for result in results]
-    inputs = {_identity(photo) for photo, _ in photos if photo.exists()}
-    for (photo, _), target in zip(photos, targets, strict=True):
-        if not target.exists():
-            continue
+    pairs = zip(photos, targets, strict=True)
+    there = [(photo, target) for (photo, _), target in pairs if target.exists()]
+    inputs = {_identity(photo) for photo, _ in photos if photo.exists()} if there else set()
+    for photo, target in there:
         if _identity(target) in inputs:
             raise UserError(
                 f"The enlargement of {photo} would be written over {target}, which is to be "
