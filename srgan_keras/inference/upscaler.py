@@ -5,6 +5,7 @@ A SavedModel says itself how it scales: for one, no model code is loaded.
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Upscaler:
 
     Attributes:
         scale: int, by how much it enlarges.
+        bits: int, how many of what `upscale_float` gives are meaningful: 8 of a SavedModel without
+            the generator that it was made of, else 16.
 
     Raises:
         UserError: if there is no such generator.
@@ -48,6 +51,8 @@ class Upscaler:
         model = _load_saved_model(folder) if folder else _serve(source, blend)
         self.scale, self.margin, self.tile = int(model.scale), int(model.margin), tile
         self._model = model  # owns the variables that its function reads
+        self._source, self._blend = source, blend
+        self.bits = 8 if folder and _is_alone(folder, Path(source)) else 16
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """Enlarges `(h, w, 3)` uint8 into `(scale * h, scale * w, 3)` uint8.
@@ -67,20 +72,47 @@ class Upscaler:
     def _enlarge(self, picture):
         height, width, _ = picture.shape
         scale, margin, tile = self.scale, self.margin, self.tile
+        serve = self._serve_8_bits if picture.dtype == np.uint8 else self._serve_floats
         if max(height, width) <= margin:
             tile = max(height, width)  # Each tile would be computed from the whole picture.
-        result = np.empty((scale * height, scale * width, 3), np.uint8)
+        result = np.empty((scale * height, scale * width, 3), picture.dtype)
         for top in range(0, height, tile):
             for left in range(0, width, tile):
                 bottom, right = min(top + tile, height), min(left + tile, width)
                 outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
                 piece = picture[outer_top : bottom + margin, outer_left : right + margin]
-                sr = self._model.serve(tf.constant(piece[None]))["pixels"][0].numpy()
+                sr = serve(piece)
                 y, x = scale * (top - outer_top), scale * (left - outer_left)
                 result[scale * top : scale * bottom, scale * left : scale * right] = sr[
                     y : y + scale * (bottom - top), x : x + scale * (right - left)
                 ]
         return result
+
+    def upscale_float(self, picture: np.ndarray) -> np.ndarray:
+        """Enlarges a picture whose values lie between those of 8 bits, and rounds nothing.
+
+        Args:
+            picture: (h, w, 3) float32 in [0, 255].
+
+        Returns:
+            (scale * h, scale * w, 3) float32 in [0, 255].
+
+        Raises:
+            UserError: if memory does not suffice.
+        """
+        if self.bits == 8:
+            return self(np.rint(picture).astype(np.uint8)).astype(np.float32)
+        return self(picture)
+
+    def _serve_8_bits(self, piece):
+        return self._model.serve(tf.constant(piece[None]))["pixels"][0].numpy()
+
+    def _serve_floats(self, piece):
+        return self._generator(tf.constant(piece[None]))[0].numpy()
+
+    @cached_property
+    def _generator(self):
+        return _trace(self._source, self._blend)
 
 
 def load_method(
@@ -164,3 +196,33 @@ def _serve(source: str | os.PathLike, blend: float | None) -> Any:
     from srgan_keras.inference.pretrained import load_generator
 
     return serving_module(load_generator(source, blend))
+
+
+def _is_alone(folder: Path, source: Path) -> bool:
+    """Whether a SavedModel is all that there is, without its generator."""
+    if folder == source:
+        return True
+    from srgan_keras.run import GENERATOR
+
+    return not (source / GENERATOR).is_file()
+
+
+def _trace(source: str | os.PathLike, blend: float | None) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The generator as a function from and to float32 in [0, 255], clipped and not rounded."""
+    from keras import layers
+
+    from srgan_keras.common import pixels
+    from srgan_keras.inference.formats import FreeUpSampling2D
+    from srgan_keras.inference.graph import fold_batch_normalization, replace_layers
+    from srgan_keras.inference.pretrained import load_generator
+
+    generator = fold_batch_normalization(load_generator(source, blend))
+    if any(isinstance(layer, layers.UpSampling2D) for layer in generator.layers):
+        generator = replace_layers(generator, {layers.UpSampling2D: FreeUpSampling2D})
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+    def serve(lr):
+        sr = pixels.to_255(generator(pixels.from_8bit(lr), training=False))
+        return tf.clip_by_value(sr, 0, 255)
+
+    return serve
