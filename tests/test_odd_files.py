@@ -384,3 +384,9 @@ def test_quality(tmp_path):
     target, _ = enlarge(tmp_path, "a.png", image(RGBA), "webp", quality=100)
     colours = open_photograph(target).colours[::4, ::4]
     np.testing.assert_array_equal(colours[:, 12:], RGB[:, 12:])
+
+
+def test_how_many_of_16_bits_mean_something_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(Repeat, "bits", 8)
+    _, result = enlarge(tmp_path, "a.png", odd.png_16(DEEP))
+    assert result.notes == ["16 bits, 8 of them meaningful"]

@@ -82,11 +82,11 @@ def write_png_16(file: BinaryIO, samples: np.ndarray, **options) -> None:
         **options: what Pillow's writer takes beside the pixels.
     """
     height, width, channels = samples.shape
-    rows = samples.astype(">u2").view(np.uint8).reshape(height, -1)
     packer, packed = zlib.compressobj(3), []
     step = 2 * channels
-    for row in np.array_split(rows, max(1, rows.size // _STRIP)):
-        filtered = np.empty((len(row), rows.shape[1] + 1), np.uint8)
+    for piece in np.array_split(samples, min(height, 1 + samples.nbytes // _STRIP)):
+        row = piece.astype(">u2").view(np.uint8).reshape(len(piece), -1)
+        filtered = np.empty((len(row), row.shape[1] + 1), np.uint8)
         filtered[:, 0] = 1  # Each byte less the one of the pixel to its left.
         filtered[:, 1 : step + 1] = row[:, :step]
         filtered[:, step + 1 :] = row[:, step:] - row[:, :-step]

@@ -161,13 +161,21 @@ def enlarge(photograph: Photograph, model: Callable, size: tuple[int, int]) -> P
         colours = fill_clear(colours, alpha)
     if photograph.bits == 16:
         large = model.upscale_float(colours.astype(np.float32) / 257)
-        large = np.rint(257 * resize(large, size).clip(0, 255)).astype(np.uint16)
+        large = _to_16_bits(resize(large, size))
         notes.append("16 bits" if model.bits == 16 else f"16 bits, {model.bits} of them meaningful")
     else:
         large = resize(model(colours), size)
     if alpha is not None:
         alpha = resize(alpha, size, Image.Resampling.BICUBIC)
     return dataclasses.replace(photograph, colours=large, alpha=alpha, notes=notes)
+
+
+def _to_16_bits(picture: np.ndarray) -> np.ndarray:
+    """Rounds [0, 255] to 16 bits, row by row, since such pictures fill a memory."""
+    result = np.empty(picture.shape, np.uint16)
+    for target, row in zip(result, picture, strict=True):
+        target[:] = np.rint(257 * row.clip(0, 255))
+    return result
 
 
 def resize(
