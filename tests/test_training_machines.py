@@ -14,6 +14,8 @@ import sys
 import numpy as np
 import pytest
 
+from srgan_keras import train as train_command
+from srgan_keras.common.errors import UserError
 from srgan_keras.run import find_checkpoints, read_log, step_of
 
 pytest.importorskip("jax")
@@ -51,6 +53,7 @@ def session(name, arguments, signals):
     loop.build_gan, loop.fit_or_roll_back = build_without_scores, fit_and_keep
     loop.Health = lambda *arguments: keras.callbacks.Callback()
     callbacks.LossCurves = lambda run: keras.callbacks.Callback()
+    callbacks.SamplePictures.on_train_begin = lambda self, logs=None: None  # The last one does.
     callbacks.Checkpoint = lambda run, minutes, keep: make(run, 0, keep)  # at every step
     callbacks.StopOnSignal.on_train_batch_end = look_after_signal
     sys.argv = ["train", *arguments]
@@ -84,7 +87,7 @@ def train(folder, sessions, devices):
         devices: logical devices of each.
 
     Returns:
-        name -> (exit code, seconds).
+        of each (exit code, seconds).
     """
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     flags += f"--xla_force_host_platform_device_count={devices}"
@@ -95,14 +98,18 @@ def train(folder, sessions, devices):
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    listed = [[name, list(map(str, words)), sent] for name, (words, sent) in sessions.items()]
+    listed = [
+        [str(folder / name), list(map(str, words)), sent]
+        for name, (words, sent) in sessions.items()
+    ]
     # JAX warns of forks, for it has threads where it has been used.
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, json.dumps(listed)]
     done = subprocess.run(
-        command, env={**os.environ, **own}, cwd=folder, capture_output=True, text=True, check=False
+        command, env={**os.environ, **own}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    ends = json.loads(done.stdout)
+    return [ends[name] for name, _, _ in listed]
 
 
 def train_two(folder, name, arguments, signals):
@@ -114,8 +121,7 @@ def train_two(folder, name, arguments, signals):
         words = ["--coordinator-address", f"localhost:{port.getsockname()[1]}"]
         words += ["--num-processes", "2", *arguments, "--process-id"]
         pair = {f"{name}-0": ([*words, 0], {}), f"{name}-1": ([*words, 1], signals)}
-        ends = train(folder, pair, devices=1)
-    return [ends[each] for each in pair]
+        return train(folder, pair, devices=1)
 
 
 def weights(path):
@@ -129,7 +135,7 @@ def test_two_processes_train_as_one_does_through_a_kill(crops, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     ends = train(tmp_path, {"alone": ([*start, one], {})}, devices=2)
     said = (tmp_path / "alone.txt").read_text()
-    assert ends["alone"][0] == 0, said
+    assert ends[0][0] == 0, said
     assert "Devices: 2 x cpu (JAX); batch of 4, 2 on each" in said
 
     ends = train_two(tmp_path, "killed", [*start, two], {3: signal.SIGKILL})
@@ -160,3 +166,9 @@ def test_two_processes_train_as_one_does_through_a_kill(crops, tmp_path):
         assert numbers == pytest.approx(wanted, rel=1e-4)
     names = [{path.name for path in (run / "samples").iterdir()} for run in (one, two)]
     assert names[0] == names[1]
+
+
+def test_tensorflow_refuses_several_machines_and_says_what_trains_on_them(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "--num-processes", "2"])
+    with pytest.raises(UserError, match=r"KERAS_BACKEND=jax python -m .* --num-processes 2"):
+        train_command.main(["--num-processes", "2"])

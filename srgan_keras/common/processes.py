@@ -75,7 +75,9 @@ def connect(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-    """Connects this process with the others; waits until all are there, five minutes at most.
+    """Connects this process with the others, and waits until all are there.
+
+    If one does not come within five minutes, JAX ends the process (SIGABRT), as when one dies.
 
     Args:
         coordinator_address: HOST:PORT of the first process, reachable by all; what is None here JAX
@@ -89,7 +91,7 @@ def connect(
     if keras.backend.backend() != "jax":
         raise UserError(
             "On TensorFlow, Keras 3 does not train on several machines (keras-team/keras#20585). "
-            f"On JAX it does: KERAS_BACKEND=jax python -m srgan_keras.train "
+            "On JAX it does: KERAS_BACKEND=jax python -m srgan_keras.train "
             f"{shlex.join(sys.argv[1:])}"
         )
     import jax
