@@ -365,10 +365,10 @@ def make_reports(run: Path, recipe: Recipe, data: Data, session: Session) -> lis
     computing = [
         checkpoint,  # First: what fails later costs nothing.
         Health(pairs[0], recipe, session.on_collapse, checkpoint.all_is_well),
+        *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
         callbacks.SamplePictures(run, pairs, recipe),
     ]
     writing = [
-        *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
         *([callbacks.KeepNetworks(run, recipe.save_every)] if recipe.save_every else []),
         callbacks.Log(run),
         callbacks.LossCurves(run),
