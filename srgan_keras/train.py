@@ -4,6 +4,7 @@
     python -m srgan_keras.train --data crops/      the tutorial's recipe on your crops
     python -m srgan_keras.train --resume RUN       goes on where a run stopped
     python -m srgan_keras.train --resume auto --run RUN ...    begins or goes on: for job scripts
+    python -m srgan_keras.train --distributed ...  on several machines: see docs/machines.md
 
 This is the command line; the training is `training.loop.train`.
 """
@@ -23,7 +24,7 @@ import time
 from pathlib import Path
 
 from srgan_keras import run as run_folder
-from srgan_keras.common import cli
+from srgan_keras.common import cli, processes
 from srgan_keras.common.errors import UserError
 from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.parts.content import WEIGHTS_VARIABLE
@@ -35,11 +36,24 @@ from srgan_keras.training.loop import Session, absolute, train
 
 CHANGEABLE = ("epochs", "micro_batch", "sample_every", "save_every")  # when a run is resumed
 AUTO = "auto"
+CONNECTION = ("coordinator_address", "num_processes", "process_id")  # of several processes
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     recipe, run, args, vgg_weights = parse_arguments(argv)
+    connection = {name: getattr(args, name) for name in CONNECTION}
+    if not args.distributed and all(value is None for value in connection.values()):
+        return train_and_tell(recipe, run, args, vgg_weights)
+    processes.connect(**connection)
+    with processes.together():
+        return train_and_tell(recipe, run, args, vgg_weights)
+
+
+def train_and_tell(
+    recipe: Recipe, run: Path, args: argparse.Namespace, vgg_weights: str | None
+) -> int:
+    """Trains, and says how to go on from there; returns the exit code."""
     data = args.data or SAMPLE_IMAGES
     finished = train(
         recipe,
@@ -169,6 +183,7 @@ def make_parser(recipe: Recipe) -> cli.Parser:
         "recipe demo does, if this is not given); none: from nothing",
     )
     option("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
+    add_connection(parser.add_argument_group("several machines, on JAX (docs/machines.md)"))
     option(
         "--vgg-weights",
         metavar="FILE",
@@ -202,6 +217,20 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     if recipe.adversarial is None:
         settings.add_argument("--adversarial-weight", default=0, help="0: no discriminator")
     return parser
+
+
+def add_connection(group: argparse._ArgumentGroup) -> None:
+    """Adds the options of several processes, named as `jax.distributed.initialize` names them."""
+    option = group.add_argument
+    option(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, which Slurm, Open MPI or a TPU pod has started; elsewhere "
+        "give what follows",
+    )
+    option("--coordinator-address", metavar="HOST:PORT", help="a free port of the first one's host")
+    option("--num-processes", type=cli.positive_int, metavar="N", help="how many there are")
+    option("--process-id", type=int, metavar="K", help="which this is, from 0")
 
 
 def add_setting(group: argparse._ArgumentGroup, name: str, field: dataclasses.Field, value) -> None:
