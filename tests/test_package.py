@@ -14,8 +14,9 @@ import srgan_keras
 from srgan_keras.common import cli
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(set(re.findall(r"python -m ((?:data_prep|srgan_keras)\.\w+)", README)))
+PAGES = {page: page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+DOCS = "\n".join(PAGES.values())
+COMMANDS = sorted(set(re.findall(r"python -m ((?:data_prep|srgan_keras)\.\w+)", DOCS)))
 
 
 def test_public_names_are_there():
@@ -26,12 +27,12 @@ def test_public_names_are_there():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme_have_the_options_it_names(command, capsys):
+def test_commands_of_the_docs_have_the_options_it_names(command, capsys):
     with pytest.raises(SystemExit) as exit_code:
         importlib.import_module(command).main(["--help"])
     assert exit_code.value.code == 0
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
-    lines = re.findall(rf"python -m {re.escape(command)}[^`\n]*", README)
+    lines = re.findall(rf"python -m {re.escape(command)}[^`\n]*", DOCS.replace("\\\n", ""))
     used = {option for line in lines for option in re.findall(r"--[\w-]+", line)}
     assert used <= known
 
@@ -51,12 +52,13 @@ def test_every_command_has_a_script(monkeypatch):
     assert set(started) == set(COMMANDS) and len(started) == len(COMMANDS)
 
 
-def test_the_readme_names_every_recipe_and_existing_files():
+def test_the_docs_name_every_recipe_and_existing_files():
     from srgan_keras.systems import recipes
 
-    assert all(f"`{name}`" in README for name in recipes())
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+    assert all(f"`{name}`" in DOCS for name in recipes())
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / target).exists(), (page, target)
 
 
 SOURCES = sorted([*(ROOT / "srgan_keras").rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")])
@@ -114,8 +116,8 @@ def test_no_import_circle():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_the_readme_s_architecture_is_what_is_on_disk():
-    block = README.split("## Architecture")[1].split("```")[1]
+def test_the_architecture_is_what_is_on_disk():
+    block = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
     named = set(re.findall(r"\b(\w+)\.py\b", block))
     there = {path.stem for path in SOURCES if path.stem != "__init__"}
     assert named == there
