@@ -15,10 +15,10 @@ import shlex
 from pathlib import Path
 
 from srgan_keras.common import cli
+from srgan_keras.common.files import SAVED_MODEL
 from srgan_keras.inference.formats import PRECISIONS, check_replaceable, export
 from srgan_keras.inference.graph import reach
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
-from srgan_keras.run import SAVED_MODEL
 from srgan_keras.training.devices import warn_of_slow_bfloat16
 
 

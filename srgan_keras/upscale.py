@@ -21,14 +21,22 @@ from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import PictureError, open_picture, write_png
 from srgan_keras.inference.photos import choose_targets, find_photos
-from srgan_keras.inference.upscaler import Upscaler
+from srgan_keras.inference.runtimes import PRECISIONS
+from srgan_keras.inference.upscaler import CHOICES, Upscaler
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     args = parse_arguments(argv)
     photos = find_photos(args.photos, args.out)
-    model = Upscaler(args.model, args.blend, tile=args.tile)
+    model = Upscaler(
+        args.model,
+        args.blend,
+        tile=args.tile,
+        runtime=args.runtime,
+        device=args.device,
+        precision=args.precision,
+    )
     targets = choose_targets(photos, args.out, model.scale)
     failed = 0
     for (photo, _), target in zip(photos, targets, strict=True):
@@ -61,8 +69,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option(
         "--model",
         default="srgan",
-        help="srgan, srresnet, vdsr, srcnn, a run of srgan_keras.train, a .keras file or a "
-        "SavedModel",
+        help="srgan, srresnet, vdsr, srcnn, a run of srgan_keras.train, a .keras file, or what "
+        "srgan_keras.export wrote",
     )
     option(
         "--blend",
@@ -73,8 +81,23 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option("--out", type=cli.folder, default="upscaled", help="folder for the results")
     option(
         "--tile",
-        type=cli.positive_int,
-        default=256,
-        help="side of the pieces that a large photograph goes through in; less needs less memory",
+        type=cli.positive_int_or_auto,
+        default="auto",
+        help="side of the pieces that a large photograph goes through in; less needs less memory, "
+        "auto fits what there is",
+    )
+    option(
+        "--runtime",
+        choices=CHOICES,
+        default="auto",
+        help="what computes: auto is OpenVINO where it is installed and there is no GPU",
+    )
+    option("--device", default="auto", help="auto, cpu, gpu, gpu:1; npu with OpenVINO")
+    option(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="float32",
+        help="auto is bfloat16 where the machine computes in it and a test picture comes out the "
+        "same, but for one grey level",
     )
     return parser.parse_args(argv)

@@ -78,7 +78,7 @@ def test_a_run_of_version_0_1(run, tmp_path, capsys):
     main([str(run)])
     settings["recipe"]["lr_range"] = "0..1"
     (run / "recipe.json").write_text(json.dumps(settings))
-    assert Upscaler(run).scale == 2  # Its SavedModel is of use as before.
+    assert Upscaler(run, runtime="tensorflow").scale == 2  # Its SavedModel is of use as before.
 
 
 def test_lr_in_0_to_1_is_in_the_generator_today(tmp_path):

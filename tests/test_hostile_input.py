@@ -279,8 +279,8 @@ def here(world, monkeypatch):
     monkeypatch.setattr(download, "WAITS", ())
     monkeypatch.setattr(memory, "device_memory", lambda: 8e9)
 
-    def load(model, blend, tile):
-        return Interpolation(model, 4) if model == "nearest" else Upscaler(model, blend, tile=tile)
+    def load(model, blend, **options):
+        return Interpolation(model, 4) if model == "nearest" else Upscaler(model, blend, **options)
 
     monkeypatch.setattr(upscale, "Upscaler", load)
     return world

@@ -63,6 +63,11 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def positive_int_or_auto(text: str) -> int | str:
+    """Argument type: a whole number of at least 1, or the word auto."""
+    return text if text == "auto" else positive_int(text)
+
+
 def ratio(text: str) -> float:
     """Argument type: a number in [0, 1]."""
     try:
