@@ -1,7 +1,9 @@
 """Runtimes other than TensorFlow; each test skips where its extra is not installed."""
 
+import functools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 
-from srgan_keras import upscale
+from srgan_keras import export, upscale
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import open_picture, write_png
 from srgan_keras.inference import cache as cache_module
-from srgan_keras.inference import runtimes
+from srgan_keras.inference import runtimes, timing
 from srgan_keras.inference import upscaler as upscaler_module
 from srgan_keras.inference.runtimes import is_installed
 from srgan_keras.inference.upscaler import Upscaler
@@ -129,7 +131,8 @@ def test_which_runtime_is_taken(generators, saved_model, monkeypatch):
         (True, True, "tensorflow"),
         (False, False, "tensorflow"),
     ):
-        monkeypatch.setattr(runtimes, "is_installed", lambda runtime, there=installed: there)
+        there = {"tensorflow", "onnx"} | ({"openvino"} if installed else set())
+        monkeypatch.setattr(runtimes, "is_installed", there.__contains__)
         monkeypatch.setattr(runtimes, "sees_gpu", lambda gpu=gpu: gpu)
         assert Upscaler(file).runtime == expected
         assert Upscaler(saved_model).runtime == "tensorflow"
@@ -192,3 +195,52 @@ def test_precision_auto_measures(generators, monkeypatch, capsys):
 def test_devices_of_the_processor():
     assert not runtimes.has_bfloat16("onnx", "auto")
     assert runtimes.has_bfloat16("tensorflow", "cpu") in (True, False)
+
+
+@with_runtimes("openvino", "onnx", "litert")
+def test_an_exported_file_is_checked_and_enlarges(generators, tmp_path, runtime, capsys):
+    file = tmp_path / f"model{runtimes.RUNTIMES[runtime][2]}"
+    source = str(generators / "shuffle.keras")
+    with pytest.raises(UserError, match=f"must end in {file.suffix} for {runtime}"):
+        export.main([source, "--format", runtime, "--out", str(tmp_path / "model.zip")])
+    export.main([source, "--format", runtime, "--out", str(file)])
+    assert re.search(r"(1 of 255, 99\.\d+%|same picture)", capsys.readouterr().out)
+    model = Upscaler(file, tile=9)
+    assert (model.runtime, model.scale) == (runtime, 4)
+    expected = Upscaler(generators / "shuffle.keras", runtime="tensorflow")(picture())
+    assert np.abs(model(picture()).astype(int) - expected).max() <= 1
+    if runtime == "onnx":
+        onnx = pytest.importorskip("onnx")
+        other = onnx.load(file)
+        del other.metadata_props[:]
+        onnx.save(other, file)
+        with pytest.raises(UserError, match=r"not a file that srgan_keras\.export wrote"):
+            Upscaler(file)
+    file.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="does not load"):
+        Upscaler(file)
+
+
+@needs("litert")
+def test_litert_in_8_bits(generators, tmp_path, capsys):
+    file = tmp_path / "model.tflite"
+    arguments = ["--format", "litert", "--precision", "int8", "--out", str(file)]
+    export.main([str(generators / "shuffle.keras"), *arguments])
+    psnr = float(re.search(r"PSNR ([\d.]+) dB", capsys.readouterr().out)[1])
+    assert psnr > 30
+    assert Upscaler(file).scale == 4
+
+
+def test_precisions_of_formats(capsys):
+    for options in (["onnx", "--precision", "bfloat16"], ["savedmodel", "--precision", "int8"]):
+        with pytest.raises(SystemExit):
+            export.main(["srgan", "--format", *options])
+        assert f"{options[2]} is for --format" in capsys.readouterr().err
+
+
+@with_runtimes(*MADE)
+def test_the_benchmark_times_it(runtime, monkeypatch):
+    tiny = functools.partial(build_generator, filters=4, residual_blocks=0)
+    monkeypatch.setattr(timing, "build_generator", tiny)
+    monkeypatch.setattr(timing, "MATRIX", 64)
+    assert timing.time_upscaling(1, 8, "float32", runtime)["median"] > 0

@@ -105,9 +105,7 @@ def test_two_stages_give_what_the_whole_gives():
     generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
     lr = picture(40, 140)
     whole = pixels.to_255(generator(pixels.from_8bit(lr[None]), training=False))[0].numpy()
-    model = Upscaler.__new__(Upscaler)
-    model._stages = list_stages(serving_module(generator))
-    model.scale = 4
+    model = Upscaler.of_stages("tensorflow", list_stages(serving_module(generator)))
     assert [stage.extent.scale for stage in model._stages] == [1, 4]
     for tile in ("auto", 30):
         model.tile = tile

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from srgan_keras.common.chatter import without_chatter
 from srgan_keras.common.errors import UserError
 
 Item = TypeVar("Item")
@@ -106,7 +107,8 @@ def start(module: str) -> NoReturn:
                 f"Keras' backend {backend!r} (environment variable KERAS_BACKEND) is not installed "
                 f"or not one that this runs on: {', '.join(BACKENDS)}."
             )
-        command = importlib.import_module(module)
+        with without_chatter():
+            command = importlib.import_module(module)
         signal.signal(signal.SIGINT, previous)
         return command.main(argv)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from srgan_keras import __version__
 from srgan_keras.common.files import checksum, is_temporary, replacing
-from srgan_keras.inference.runtimes import RUNTIMES
+from srgan_keras.inference.runtimes import RUNTIMES, import_tensorflow
 from srgan_keras.inference.sources import find_generator
 
 #: How many generators are kept: those that were used last.
@@ -68,7 +68,8 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _make(source: str | os.PathLike, blend: float | None, runtime: str, folder: Path) -> None:
-    # Here, because whoever has the files needs neither of them.
+    # Here, because whoever has the files needs none of them.
+    import_tensorflow()
     from srgan_keras.inference.formats import write_stages
     from srgan_keras.inference.pretrained import load_generator
 

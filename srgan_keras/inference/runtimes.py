@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from srgan_keras.common.chatter import without_chatter
 from srgan_keras.common.errors import UserError
 
 #: Name -> (module that it needs, extra of setup.cfg that has it, suffix of its files).
@@ -78,6 +79,12 @@ def check_installed(runtime: str) -> None:
         module, extra, _ = RUNTIMES[runtime]
         what = f'".[{extra}]"' if extra else "."
         raise UserError(f"`runtime` {runtime} needs the package {module}: pip install -e {what}")
+
+
+def import_tensorflow() -> Any:
+    """Imports TensorFlow, without what it prints in doing so."""
+    with without_chatter():
+        return importlib.import_module("tensorflow")
 
 
 def sees_gpu() -> bool:
@@ -157,8 +164,7 @@ def _open(engine: Any, file: Path) -> Stage:
 
 def open_saved_model(folder: Path, device: str = "auto") -> list[Stage]:
     """Opens a SavedModel as `open_files` does."""
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     with _placed(device):
         try:
             model = tf.saved_model.load(str(folder))

@@ -6,9 +6,9 @@ with pictures: for one, no model code is loaded; and for OpenVINO and ONNX Runti
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -72,6 +72,14 @@ class Upscaler:
         self.scale = self._stages[-1].extent.scale
         if precision == "auto" and runtimes.has_bfloat16(self.runtime, device):
             self._take_bfloat16(source, blend, device)
+
+    @classmethod
+    def of_stages(cls, runtime: str, stages: Sequence[Stage], tile: int | str = "auto") -> Self:
+        """Makes an upscaler of a network that is open already."""
+        upscaler = cls.__new__(cls)
+        upscaler.tile, upscaler.runtime, upscaler._stages = tile, runtime, stages
+        upscaler.scale = stages[-1].extent.scale
+        return upscaler
 
     def _take_bfloat16(self, source: Any, blend: float | None, device: str) -> None:
         """Computes in bfloat16 from now on, if a photograph comes out nearly the same."""
@@ -208,7 +216,8 @@ def _prefers_openvino(device: str) -> bool:
 def _serve(
     source: str | os.PathLike, blend: float | None, device: str, precision: str
 ) -> list[Stage]:
-    # Here, because files that were exported need neither of them.
+    # Here, because files that were exported need none of them.
+    runtimes.import_tensorflow()
     from srgan_keras.inference.formats import serving_module
     from srgan_keras.inference.pretrained import load_generator
 
