@@ -4,6 +4,7 @@ Arrays train without TensorFlow, on Keras' JAX backend, and copy as a few files.
 size become `WIDTHxHEIGHT.npy`, uint8 of shape (n, height, width, 3), split by split.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -47,18 +48,21 @@ def pack(crops: Path, out: Path) -> dict[Path, tuple[int, ...]]:
         for file, path, shape in _plan(crops / split, out / split):
             by_file[file, shape].append(path)
 
-    shapes, places = {}, []
+    shapes = {file: (len(paths), *shape) for (file, shape), paths in by_file.items()}
+    paths = list(itertools.chain(*by_file.values()))
+    coming = cli.progress(paths, len(paths), "crops")
     with ExitStack() as stack:  # All of the files take their names, or none.
-        for (file, shape), paths in by_file.items():
-            temporary = stack.enter_context(replacing(file))
-            shapes[file] = (len(paths), *shape)
-            array = np.lib.format.open_memmap(temporary, "w+", np.uint8, shapes[file])
-            places += zip(paths, array, strict=True)
-        for path, place in cli.progress(places, len(places), "crops"):
-            crop = open_picture(path)
-            if crop.shape != place.shape:
-                raise PictureError(path, "turned by EXIF, so it is no crop")
-            place[:] = crop
+        for file, shape in shapes.items():
+            with stack.enter_context(replacing(file)).open("wb") as array:
+                head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(array, head)
+                # Not through memory that maps the file: a full disk would crash Python.
+                for path in itertools.islice(coming, shape[0]):
+                    crop = open_picture(path)
+                    if crop.shape != shape[1:]:
+                        raise PictureError(path, "turned by EXIF, so it is no crop")
+                    array.write(crop.tobytes())
+        next(coming, None)  # Lets it say that all are done.
     return shapes
 
 

@@ -1,4 +1,7 @@
-"""The run folder: what its files are called, its settings, its checkpoint and its log."""
+"""The run folder: what its files are called, its settings, its checkpoint and its log.
+
+Where several processes train together all read it, and the first alone writes.
+"""
 
 import csv
 import importlib
@@ -22,6 +25,7 @@ from srgan_keras.common.files import (
     replacing,
     temporary_beside,
 )
+from srgan_keras.common.processes import alone, check_same, is_first
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe
 
@@ -80,6 +84,8 @@ def write_settings(run: Path, recipe: Recipe, facts: dict[str, Any], resume: boo
     Raises:
         UserError: if it has not, and the folder is not empty.
     """
+    if not is_first():
+        return
     check_new(run, resume)
     chosen = {"name": recipe.name, **recipe.every_setting()}
     if recipe.adversarial is None:
@@ -148,8 +154,10 @@ def save_checkpoint(
         keep: how many checkpoints there are to be.
         well: step up to which all was well; the last one until then is kept too. None: unknown.
     """
+    if not is_first():
+        return
     folder = run / CHECKPOINTS
-    with temporary_beside(folder / "new.weights.h5") as unfinished:
+    with temporary_beside(folder / "new.weights.h5") as unfinished, alone():
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:
             file[METRICS] = metrics
@@ -161,6 +169,13 @@ def save_checkpoint(
         kept += [other for other in others if step_of(other) <= well][:1]
     for old in set(others) - set(kept):
         old.unlink()
+
+
+def save_network(path: Path, network: keras.Model) -> None:
+    """Saves a network as a `.keras` file, in place of what has that name."""
+    if is_first():
+        with replacing(path) as unfinished, alone():
+            network.save(unfinished)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -196,6 +211,7 @@ def load_checkpoint(run: Path, model: keras.Model, latest: int | None = None) ->
     """
     found, damaged = find_checkpoints(run), {}
     allowed = [path for path in found if latest is None or step_of(path) <= latest]
+    check_same("checkpoints", [path.name for path in allowed])
     for path in allowed:
         try:
             read_checkpoint(path, model)
@@ -204,7 +220,7 @@ def load_checkpoint(run: Path, model: keras.Model, latest: int | None = None) ->
             continue
         for other, reason in damaged.items():
             print(f"{other} does not load ({reason}) and is removed; {path.name} does.")
-        for other in found[: found.index(path)]:
+        for other in found[: found.index(path)] if is_first() else []:
             other.unlink()
         return
     path, reason = next(iter(damaged.items()))
@@ -255,6 +271,8 @@ def rewind_log(run: Path, epoch: int) -> None:
 
 def write_log(run: Path, rows: list[dict[str, Any]]) -> None:
     """Writes the log; "NA" stands where a row lacks what another has."""
+    if not is_first():
+        return
     if not rows:
         (run / LOG).unlink(missing_ok=True)
         return

@@ -4,6 +4,7 @@
     python -m srgan_keras.train --data crops/      the tutorial's recipe on your crops
     python -m srgan_keras.train --resume RUN       goes on where a run stopped
     python -m srgan_keras.train --resume auto --run RUN ...    begins or goes on: for job scripts
+    python -m srgan_keras.train --distributed ...  on several machines: see docs/machines.md
 
 This is the command line; the training is `training.loop.train`.
 """
@@ -23,7 +24,7 @@ import time
 from pathlib import Path
 
 from srgan_keras import run as run_folder
-from srgan_keras.common import cli
+from srgan_keras.common import cli, processes
 from srgan_keras.common.errors import UserError
 from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.parts.content import WEIGHTS_VARIABLE
@@ -31,25 +32,36 @@ from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
 from srgan_keras.training.devices import STRATEGIES
 from srgan_keras.training.health import ON_COLLAPSE
-from srgan_keras.training.loop import Session, absolute, train, without_vgg_if_offline
+from srgan_keras.training.loop import Session, absolute, train
 
 CHANGEABLE = ("epochs", "micro_batch", "sample_every", "save_every")  # when a run is resumed
 AUTO = "auto"
+CONNECTION = ("coordinator_address", "num_processes", "process_id")  # of several processes
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     recipe, run, args, vgg_weights = parse_arguments(argv)
+    connection = {name: getattr(args, name) for name in CONNECTION}
+    if not args.distributed and all(value is None for value in connection.values()):
+        return train_and_tell(recipe, run, args, vgg_weights)
+    processes.connect(**connection)
+    with processes.together():
+        return train_and_tell(recipe, run, args, vgg_weights)
+
+
+def train_and_tell(
+    recipe: Recipe, run: Path, args: argparse.Namespace, vgg_weights: str | None
+) -> int:
+    """Trains, and says how to go on from there; returns the exit code."""
     data = args.data or SAMPLE_IMAGES
-    if data == SAMPLE_IMAGES and not args.resume and vgg_weights is None:
-        recipe = without_vgg_if_offline(recipe)
     finished = train(
         recipe,
         data,
         run,
         resume=args.resume is not None,
         new_data=args.new_data,
-        init_generator=args.init_generator,
+        init_generator=choose_start(recipe, args),
         vgg_weights=vgg_weights or "imagenet",
         **{field.name: getattr(args, field.name) for field in dataclasses.fields(Session)},
     )
@@ -98,6 +110,13 @@ def parse_arguments(argv: list[str] | None) -> tuple[Recipe, Path, argparse.Name
         args.data = args.data or Path(settings["data"])
     run = resumed or args.run or Path("runs", time.strftime(f"{recipe.name}-%Y%m%d-%H%M%S"))
     return recipe.with_settings(**changes), run, args, vgg_weights
+
+
+def choose_start(recipe: Recipe, args: argparse.Namespace) -> str | None:
+    """What the generator starts from: what is named, or what ships for the demonstration."""
+    if args.init_generator is None and recipe.name == "demo" and not args.resume:
+        return "srresnet"
+    return None if args.init_generator == "none" else args.init_generator
 
 
 def find_run(chosen: argparse.Namespace) -> Path | None:
@@ -160,9 +179,11 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     option(
         "--init-generator",
         metavar="RUN",
-        help="start from the generator of this run, or from one that ships, such as srresnet",
+        help="start from the generator of this run, or from one that ships, such as srresnet (the "
+        "recipe demo does, if this is not given); none: from nothing",
     )
     option("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
+    add_connection(parser.add_argument_group("several machines, on JAX (docs/machines.md)"))
     option(
         "--vgg-weights",
         metavar="FILE",
@@ -196,6 +217,20 @@ def make_parser(recipe: Recipe) -> cli.Parser:
     if recipe.adversarial is None:
         settings.add_argument("--adversarial-weight", default=0, help="0: no discriminator")
     return parser
+
+
+def add_connection(group: argparse._ArgumentGroup) -> None:
+    """Adds the options of several processes, named as `jax.distributed.initialize` names them."""
+    option = group.add_argument
+    option(
+        "--distributed",
+        action="store_true",
+        help="one of several processes, which Slurm, Open MPI or a TPU pod has started; elsewhere "
+        "give what follows",
+    )
+    option("--coordinator-address", metavar="HOST:PORT", help="a free port of the first one's host")
+    option("--num-processes", type=cli.positive_int, metavar="N", help="how many there are")
+    option("--process-id", type=int, metavar="K", help="which this is, from 0")
 
 
 def add_setting(group: argparse._ArgumentGroup, name: str, field: dataclasses.Field, value) -> None:

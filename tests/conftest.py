@@ -17,6 +17,8 @@ from PIL import Image
 from srgan_keras.inference.formats import export
 from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import build_generator
+from srgan_keras.training import loop
+from srgan_keras.training.gan import SRGAN
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -55,16 +57,30 @@ def saved_model(tmp_path_factory):
 
 
 @pytest.fixture
+def quick(request, monkeypatch):
+    """No graphs and no SavedModel, which take longer to make than a few steps, but in tests that
+    are marked so.
+    """
+    if "graph" not in request.keywords:
+        compile_gan = SRGAN.compile
+        monkeypatch.setattr(
+            SRGAN, "compile", lambda *args, **more: compile_gan(*args, **more, run_eagerly=True)
+        )
+    if "saved_model" not in request.keywords:
+        monkeypatch.setattr(loop, "export_saved_model", lambda gan, run: None)
+
+
+@pytest.fixture
 def tiny_recipe():
     """A recipe whose networks train in milliseconds."""
     return get_recipe(
-        "demo",
+        "srgan-mse",
         crop_size=32,
         filters=4,
         residual_blocks=1,
         discriminator_filters=4,
         dense_units=8,
-        content_loss="mse",
+        ema_momentum=0.0,
         batch_size=2,
         steps_per_epoch=3,
         epochs=2,

@@ -41,7 +41,7 @@ from srgan_keras.training import callbacks, loop
 from srgan_keras.training.gan import SRGAN
 
 SETTINGS = (
-    "--recipe demo --crop-size 32 --filters 2 --residual-blocks 0 --discriminator-filters 2 "
+    "--recipe srgan-mse --crop-size 32 --filters 2 --residual-blocks 0 --discriminator-filters 2 "
     "--dense-units 2 --content-loss mse --batch-size 2 --steps-per-epoch 3 --sample-every 2 "
     "--no-check-memory --resume auto"
 ).split()

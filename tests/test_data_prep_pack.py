@@ -1,3 +1,7 @@
+import contextlib
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,3 +91,13 @@ def test_no_crops(tmp_path):
     (tmp_path / "crops").mkdir()
     with pytest.raises(UserError, match="no crops; make some"):
         pack.pack(tmp_path / "crops", tmp_path / "packed")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_an_error(tmp_path, monkeypatch):
+    """And no crash, which memory that maps the file would end in."""
+    make_crop(tmp_path / "crops/1.png", (200, 200), 1)
+    monkeypatch.setattr(pack, "replacing", lambda file: contextlib.nullcontext(Path("/dev/full")))
+    with pytest.raises(OSError) as caught:
+        pack.pack(tmp_path / "crops", tmp_path / "packed")
+    assert caught.value.errno == errno.ENOSPC

@@ -35,11 +35,8 @@ def stated_scores(data):
     }
 
 
-#: Without vdsr, which takes 20 times the work of srcnn; `srgan_keras.evaluate` measures it.
-QUICK = ("srresnet", "srgan", "srcnn")
-
-
 def assert_as_stated(data, folder, names):
+    """A part of the table, all of which `srgan_keras.evaluate` gives in a few minutes."""
     stated = stated_scores(data)
     assert set(PRETRAINED) <= stated.keys()
     methods = {name: load_method(name, 4) for name in names}
@@ -50,19 +47,18 @@ def assert_as_stated(data, folder, names):
 
 
 def test_scores_on_the_sample_photographs_are_as_stated():
-    assert_as_stated("sample_images", SAMPLE_IMAGES, QUICK)
+    assert_as_stated("sample_images", SAMPLE_IMAGES, ["srcnn", "srgan"])
 
 
 def test_scores_on_set5_are_as_stated(shared):
-    assert_as_stated("Set5", shared / "benchmarks" / "Set5", QUICK)
+    assert_as_stated("Set5", shared / "benchmarks" / "Set5", ["srresnet"])
 
 
 def test_blend_mixes_weights():
     plain, detailed = (load_pretrained(name).get_weights() for name in ("srresnet", "srgan"))
-    for blend in (0, 0.25, 1):
-        weights = load_pretrained("srgan", blend).get_weights()
-        for a, b, mixed in zip(plain, detailed, weights, strict=True):
-            np.testing.assert_allclose(mixed, (1 - blend) * a + blend * b, atol=1e-6)
+    weights = load_pretrained("srgan", 0.25).get_weights()
+    for a, b, mixed in zip(plain, detailed, weights, strict=True):
+        np.testing.assert_allclose(mixed, 0.75 * a + 0.25 * b, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +100,7 @@ def test_upscale_needs_no_more_than_a_photograph(tmp_path, monkeypatch):
 
 
 def test_a_generator_by_name_run_or_file(tmp_path):
-    assert load_generator("srresnet").count_params() == load_pretrained("srresnet").count_params()
+    assert load_generator("srcnn").count_params() == load_pretrained("srcnn").count_params()
     generator = build_generator(filters=2, residual_blocks=1)
     generator.trainable = False
     generator.save(tmp_path / "generator.keras")

@@ -124,6 +124,7 @@ def test_a_savedmodel_of_version_0_1(tmp_path):
     )  # fmt: skip
     tf.saved_model.save(old, str(tmp_path), signatures={"serving_default": old.serve})
     model = Upscaler(tmp_path, tile=20)
+    assert model.bits == 8
     whole = module.serve(tf.constant(picture()[None]))["pixels"][0].numpy()
     assert np.abs(model(picture()).astype(int) - whole).max() <= 1
     np.testing.assert_array_equal(model(picture()), model.upscale_float(picture() + np.float32(0)))

@@ -1,4 +1,5 @@
 import ast
+import configparser
 import graphlib
 import importlib
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import srgan_keras
+from srgan_keras.common import cli
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -32,6 +34,21 @@ def test_commands_of_the_readme_have_the_options_it_names(command, capsys):
     lines = re.findall(rf"python -m {re.escape(command)}[^`\n]*", README)
     used = {option for line in lines for option in re.findall(r"--[\w-]+", line)}
     assert used <= known
+
+
+def test_every_command_has_a_script(monkeypatch):
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    scripts = dict(line.split(" = ") for line in lines if line)
+    started = []
+    monkeypatch.setattr(cli, "start", started.append)
+    for script, function in scripts.items():
+        assert function == "srgan_keras.common.cli:script"
+        monkeypatch.setattr(sys, "argv", [f"/somewhere/bin/{script}"])
+        cli.script()
+        assert cli.Parser(prog="python -m x").prog == script
+    assert set(started) == set(COMMANDS) and len(started) == len(COMMANDS)
 
 
 def test_the_readme_names_every_recipe_and_existing_files():

@@ -55,6 +55,14 @@ def test_layer_is_after_its_relu():
     assert build_vgg("block1_conv2", None)(pictures()).numpy().min() == 0
 
 
+def test_weights_that_ship_are_those_of_the_file(shared):
+    """Blocks 1 and 2, which are exact in it; the deeper blocks are not needed for their layers."""
+    shipped, whole = (build_vgg("block2_conv2", w) for w in ("imagenet", str(shared / WEIGHTS)))
+    assert shipped.count_params() == 260_160
+    for ours, theirs in zip(shipped.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_config_round_trip():
     loss = VGGLoss(
         "block1_conv1+0.5*block1_conv2", None, "vgg", 0.5, 0.1, True, 2e-8, reduction="sum"

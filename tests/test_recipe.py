@@ -72,7 +72,7 @@ def test_a_setting_can_be_changed_whatever_part_it_belongs_to():
     recipe = get_recipe("demo", epochs=7, discriminator_filters=3, batch_norm_momentum=0.7)
     assert recipe.epochs == 7
     assert recipe.discriminator.filters == 3
-    assert recipe.generator.filters == 32
+    assert recipe.generator.filters == 64
     assert recipe.generator.batch_norm_momentum == recipe.discriminator.batch_norm_momentum == 0.7
 
 
@@ -142,7 +142,7 @@ def test_misspelt_setting():
 
 
 def test_settings_that_exclude_each_other():
-    with pytest.raises(UserError, match=r"exclude each other.*Received: 300, 6"):
+    with pytest.raises(UserError, match=r"exclude each other.*Received: 80, 6"):
         get_recipe("demo", learning_rate_decay_steps=6)
     with pytest.raises(UserError, match="need each other"):
         dataclasses.replace(get_recipe("demo"), discriminator=None)

@@ -11,20 +11,13 @@ from srgan_keras.run import GENERATOR, LOG, SAVED_MODEL, find_checkpoints, read_
 from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import Generator
 from srgan_keras.training import callbacks
-from srgan_keras.training.gan import SRGAN
 
 TINY = {"crop_size": "24", "filters": "4", "residual_blocks": "1", "batch_size": "2"}
 TINY_GAN = {**TINY, "discriminator_filters": "4", "dense_units": "8", "content_loss": "mse"}
 STEPS = 2
 
 
-@pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    """Steps without graphs, which take longer to trace than a few steps to compute."""
-    compile_gan = SRGAN.compile
-    monkeypatch.setattr(
-        SRGAN, "compile", lambda *args, **more: compile_gan(*args, **more, run_eagerly=True)
-    )
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def tiny_plan(name, **settings):
@@ -61,11 +54,11 @@ def test_recipes_without_the_scale_are_left_out(monkeypatch):
         return build(self, scale)
 
     monkeypatch.setattr(Generator, "build", only_x4)
-    plan = study.make_plan(["demo", "srresnet"], 2, 0, {"residual_blocks": "0"})
+    plan = study.make_plan(["tutorial-fast", "srresnet"], 2, 0, {"residual_blocks": "0"})
     assert list(plan.recipes) == ["srresnet"]
-    assert plan.left_out == {"demo": "scale must be 4"}
+    assert plan.left_out == {"tutorial-fast": "scale must be 4"}
     with pytest.raises(UserError, match="No recipe has the `scale` 2"):
-        study.make_plan(["demo"], 2, 0, {})
+        study.make_plan(["tutorial-fast"], 2, 0, {})
 
 
 @pytest.mark.parametrize(
@@ -99,6 +92,7 @@ def test_schedules_are_shortened_in_proportion():
     assert (free.epochs, free.steps_per_epoch, free.optimizer.drop_step) == (7, 1, 0)
 
 
+@pytest.mark.saved_model
 def test_a_study_that_was_stopped_goes_on(crops, tmp_path, saved_model, monkeypatch, capsys):
     plan = tiny_plan("srgan-vgg54", **TINY_GAN)
     done, stopped = (tmp_path / study.RUNS / name for name in ("srresnet", "srgan-vgg54"))
@@ -186,7 +180,9 @@ def test_other_settings_are_refused_and_named(tmp_path):
     with pytest.raises(UserError, match=message):
         study.keep_plan(tmp_path, changed, {"data": "photos", "steps": {"srresnet": 4}})
     with pytest.raises(UserError, match="with other recipes"):
-        study.keep_plan(tmp_path, tiny_plan("demo"), {"data": "crops", "steps": {"srresnet": 4}})
+        study.keep_plan(
+            tmp_path, tiny_plan("srgan-mse", **TINY), {"data": "crops", "steps": {"srresnet": 4}}
+        )
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

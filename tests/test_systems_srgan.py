@@ -6,9 +6,7 @@ import pytest
 import tensorflow as tf
 
 from srgan_keras.parts.layers import FusedBatchNormalization, NarrowConv2D, PixelShuffle
-from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import build_discriminator, build_generator
-from srgan_keras.training.loop import build_gan
 
 
 def convolution(kernel, inputs, outputs):
@@ -148,29 +146,6 @@ def test_generator_survives_saving(tmp_path):
 def test_errors_say_what_was_received(build, arguments):
     with pytest.raises(ValueError, match="Received: "):
         build(**arguments)
-
-
-@pytest.mark.parametrize("name", ["srresnet-vgg22", "srgan-mse", "srgan"])
-def test_recipes_take_three_steps(name):
-    """One of each content loss; `test_jax` compares what they are made of on both backends."""
-    tiny = {"filters": 2, "residual_blocks": 1, "crop_size": 32}
-    if get_recipe(name).discriminator:
-        tiny |= {"discriminator_filters": 2, "dense_units": 2}
-    recipe = get_recipe(name, **tiny)
-    gan = build_gan(recipe, recipe.content.build(None))
-    gan.run_eagerly = True
-    before = gan.generator.get_weights()
-    lr, hr = recipe.pairs.make(np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)))
-    logs = gan.fit(lr, hr, batch_size=2, verbose=0).history
-    assert gan.step == 3
-    assert all(np.isfinite(value).all() for value in logs.values())
-    assert all(
-        np.any(a != b)
-        for variable, a, b in zip(
-            gan.generator.weights, before, gan.generator.get_weights(), strict=True
-        )
-        if variable.trainable
-    )
 
 
 def test_pixel_shuffle_needs_enough_channels():

@@ -10,7 +10,6 @@ from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.parts.layers import BicubicUpsampling
 from srgan_keras.systems import get_recipe
 from srgan_keras.systems.vdsr import VDSR
-from srgan_keras.training.gan import SRGAN
 
 
 def noise(*shape):
@@ -54,12 +53,9 @@ def test_a_rate_that_drops_again_and_again_and_clipped_gradients():
     assert get_recipe("srresnet").optimizer.build().global_clipnorm is None
 
 
-def test_scale_3_from_crops_to_an_enlarged_picture(crops, tmp_path, monkeypatch, capsys):
+@pytest.mark.saved_model
+def test_scale_3_from_crops_to_an_enlarged_picture(quick, crops, tmp_path, capsys):
     """Trained, exported, upscaled in tiles, and evaluated, by the commands."""
-    compile_gan = SRGAN.compile
-    monkeypatch.setattr(
-        SRGAN, "compile", lambda *args, **more: compile_gan(*args, **more, run_eagerly=True)
-    )
     run, photo, data = tmp_path / "run", crops / "test" / "5.png", str(crops)
     settings = "--recipe vdsr --scale 3 --crop-size 24 --filters 4 --depth 3 --batch-size 2 "
     settings += "--steps-per-epoch 3 --epochs 1 --sample-every 1"

@@ -22,7 +22,7 @@ from srgan_keras.common.pictures import list_pictures, open_picture
 from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.upscaler import Upscaler
-from srgan_keras.parts.content import VGGFeatures, VGGWeightsError
+from srgan_keras.parts.content import VGGWeightsError
 from srgan_keras.run import (
     find_checkpoints,
     load_checkpoint,
@@ -33,26 +33,29 @@ from srgan_keras.run import (
 )
 from srgan_keras.systems import get_recipe
 from srgan_keras.training import callbacks, devices, loop, memory
-from srgan_keras.training.gan import SRGAN
 
 TINY = (
-    "--recipe demo --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
-    "--dense-units 8 --content-loss mse --batch-size 2 --steps-per-epoch 3 --epochs 2"
+    "--recipe srgan-mse --crop-size 32 --filters 4 --residual-blocks 1 --discriminator-filters 4 "
+    "--dense-units 8 --label-noise 0.2 --batch-size 2 --steps-per-epoch 3 --epochs 2 "
+    "--sample-every 2"
+).split()
+
+#: Three convolutions, for what does not depend on what is trained.
+PLAIN = (
+    "--recipe srcnn --crop-size 32 --filters 4 --batch-size 2 --steps-per-epoch 3 --epochs 2 "
+    "--sample-every 2"
 ).split()
 
 
-@pytest.fixture(autouse=True)
-def eager(request, monkeypatch):
-    """Steps without graphs, which take longer to trace than a few steps to compute."""
-    if "graph" not in request.keywords:
-        compile_gan = SRGAN.compile
-        monkeypatch.setattr(
-            SRGAN, "compile", lambda *args, **more: compile_gan(*args, **more, run_eagerly=True)
-        )
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def tiny(crops, run, *more):
     return [*TINY, "--data", str(crops), "--run", str(run), *more]
+
+
+def plain(crops, run, *more):
+    return [*PLAIN, "--data", str(crops), "--run", str(run), *more]
 
 
 def state(run):
@@ -80,6 +83,7 @@ def test_a_run_without_its_recipe_s_discriminator_is_read_as_such(tmp_path):
     assert read_settings(tmp_path / "run")["recipe"] == recipe
 
 
+@pytest.mark.saved_model
 def test_a_run_leaves_everything_in_its_folder(crops, tmp_path, capsys):
     run = tmp_path / "run"
     assert train.main(tiny(crops, run)) == 0
@@ -127,21 +131,13 @@ AVERAGED = (
 ).split()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        TINY,
-        pytest.param([*AVERAGED, "--precision", "float32"], marks=pytest.mark.graph),
-    ],
-)
-def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(
-    crops, tmp_path, monkeypatch, settings
-):
+def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, monkeypatch):
     """With what they leave, wherever they were stopped."""
     first, whole, stopped = (tmp_path / name for name in ("first", "whole", "stopped"))
-    settings = [*settings, "--data", str(crops), "--run"]
+    settings = [*TINY, "--ema-momentum", "0.9", "--learning-rate-drop-step", "4"]
+    settings += ["--data", str(crops), "--run"]
     # The very first execution of a convolution in a process can round otherwise than later ones.
-    assert train.main([*settings, str(first)]) == 0
+    assert train.main([*settings, str(first), "--epochs", "1", "--steps-per-epoch", "1"]) == 0
     assert train.main([*settings, str(whole)]) == 0
 
     class StopAfter(callbacks.StopOnSignal):
@@ -182,6 +178,7 @@ def tensorboard_points(run):
     return sorted(points)
 
 
+@pytest.mark.saved_model
 def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
     run = tmp_path / "run"
     assert train.main([*AVERAGED, "--data", str(crops), "--run", str(run)]) == 0
@@ -220,7 +217,7 @@ def test_a_killed_run_s_log_is_taken_back_to_its_checkpoint(tmp_path):
 
 def test_ctrl_c_stops_cleanly_and_can_be_resumed(crops, tmp_path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "srgan_keras.train", *tiny(crops, run, "--epochs", "100000")]
+    command = [sys.executable, "-m", "srgan_keras.train", *plain(crops, run, "--epochs", "100000")]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
@@ -252,24 +249,36 @@ def test_the_sample_photographs_are_what_the_demonstration_needs():
         assert all(row[key] for key in ("author", "licence", "source", "source_file"))
 
 
-def test_without_arguments_and_without_vgg_the_demonstration_goes_on(tmp_path, monkeypatch, capsys):
-    def offline(*args):
-        raise VGGWeightsError("no network")
+def test_the_demonstration_starts_from_what_ships(tmp_path, monkeypatch, capsys):
+    """Without a download: Keras is not asked for one. Its pictures show the start as well."""
+
+    def download(*args, **more):
+        raise AssertionError("a download")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(VGGFeatures, "build", offline)
-    assert train.main("--epochs 1 --steps-per-epoch 1 --batch-size 1".split()) == 0
+    monkeypatch.setattr("keras.utils.get_file", download)
+    small = "--crop-size 32 --discriminator-filters 4 --batch-size 1 --steps-per-epoch 1 --epochs 1"
+    assert train.main(small.split()) == 0
     said = capsys.readouterr().out
-    assert "no network\nThe demonstration goes on with pixel MSE as its content loss." in said
-    (run,) = (tmp_path / "runs").iterdir()
-    assert json.loads((run / "recipe.json").read_text())["recipe"]["content_loss"] == "mse"
+    assert "Generator: starts from srresnet" in said
     assert "sample_images/test/" in said.splitlines()[-1]
+    (run,) = (tmp_path / "runs").iterdir()
+    before, after = (
+        open_picture(run / "samples" / name) for name in ("epoch-0000.png", "epoch-0001.png")
+    )
+    lr, start, hr = np.hsplit(before, 3)
+    np.testing.assert_array_equal(np.hsplit(after, 4)[:2], [lr, start])
+    np.testing.assert_array_equal(np.hsplit(after, 4)[3], hr)
+    with pytest.raises(UserError, match=r"srresnet does not fit.*`init_generator` none"):
+        train.main([*small.split(), "--filters", "4"])
+    nothing = ["--filters", "4", "--residual-blocks", "1", "--init-generator", "none"]
+    assert train.main([*small.split(), *nothing, "--run", "nothing"]) == 0
 
 
-def test_every_other_run_needs_vgg(crops, tmp_path, monkeypatch):
+def test_deeper_layers_need_vgg(crops, tmp_path, monkeypatch):
     monkeypatch.setenv("SRGAN_VGG_WEIGHTS", str(tmp_path / "none.h5"))
     with pytest.raises(VGGWeightsError, match="`vgg_weights`"):
-        train.main(tiny(crops, tmp_path / "run", "--content-loss", "block2_conv2"))
+        train.main(tiny(crops, tmp_path / "run", "--content-loss", "block3_conv1"))
     assert not (tmp_path / "run").exists()
 
 
@@ -293,7 +302,7 @@ def test_bad_input(crops, tmp_path, arguments, message):
 
 def test_broken_runs_are_one_error_each(crops, tmp_path):
     run = tmp_path / "run"
-    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    assert train.main(plain(crops, run, "--epochs", "1")) == 0
     settings = (run / "recipe.json").read_text()
     for broken in ("{", "{}", "[]", settings.replace("filters", "filtres"), '{"recipe": {}}'):
         (run / "recipe.json").write_text(broken)
@@ -312,13 +321,13 @@ def test_broken_runs_are_one_error_each(crops, tmp_path):
     with pytest.raises(UserError, match=r"cannot be resumed.*delete it"):
         train.main(["--resume", str(run)])
     with pytest.raises(UserError, match=r"is not empty.*delete it"):
-        train.main(tiny(crops, run))
+        train.main(plain(crops, run))
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(crops, tmp_path, capsys):
     """One changed bit of an optimizer's moment loads, and only the checksum shows it."""
     run = tmp_path / "run"
-    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    assert train.main(plain(crops, run, "--epochs", "1")) == 0
     newest = find_checkpoints(run)[0]
     with h5py.File(newest, "r+") as file:
         file["optimizer/vars/2"][...] = 1.9e36
@@ -335,7 +344,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(crops, tmp_path
 
 def test_a_run_of_the_layout_before_goes_on(crops, tmp_path):
     run = tmp_path / "run"
-    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+    assert train.main(plain(crops, run, "--epochs", "1")) == 0
     newest, before = find_checkpoints(run)
     before.unlink()
     with h5py.File(newest, "r+") as file:
@@ -352,8 +361,8 @@ def test_a_run_of_the_layout_before_goes_on(crops, tmp_path):
 def test_a_run_in_which_another_process_is_at_work_is_refused(crops, tmp_path):
     run = tmp_path / "run"
     with locked(run), pytest.raises(UserError, match="Another process is at work"):
-        train.main(tiny(crops, run))
-    assert train.main(tiny(crops, run, "--epochs", "1")) == 0
+        train.main(plain(crops, run))
+    assert train.main(plain(crops, run, "--epochs", "1")) == 0
     with locked(run), pytest.raises(UserError, match="Another process is at work"):
         train.main(["--resume", str(run), "--epochs", "2"])
 
@@ -361,7 +370,7 @@ def test_a_run_in_which_another_process_is_at_work_is_refused(crops, tmp_path):
 def test_other_crops_than_at_the_start_are_refused_until_they_are_given(crops, tmp_path, capsys):
     """Then epochs stay as long as they were, and so do log and rows."""
     run = tmp_path / "run"
-    start = tiny(crops, run, "--steps-per-epoch", "0", "--epochs", "1", "--init-generator")
+    start = plain(crops, run, "--steps-per-epoch", "0", "--epochs", "1", "--init-generator")
     assert train.main([*start, str(run_of(crops, tmp_path / "first"))]) == 0
     log = (run / "log.csv").read_text()
     moved = crops.rename(tmp_path / "moved")
@@ -385,7 +394,7 @@ def test_other_crops_than_at_the_start_are_refused_until_they_are_given(crops, t
 
 
 def run_of(crops, run):
-    assert train.main(tiny(crops, run, "--epochs", "1", "--steps-per-epoch", "1")) == 0
+    assert train.main(plain(crops, run, "--epochs", "1", "--steps-per-epoch", "1")) == 0
     return run
 
 
@@ -395,11 +404,11 @@ def test_resume_auto_begins_and_goes_on(crops, tmp_path, capsys):
         train.main(["--resume", "auto"])
     run.mkdir()
     (run / "recipe.json").touch()  # It was killed before its first checkpoint.
-    assert train.main(tiny(crops, run, "--resume", "auto", "--epochs", "1")) == 0
-    assert train.main(tiny(crops, run, "--resume", "auto", "--epochs", "2")) == 0
+    assert train.main(plain(crops, run, "--resume", "auto", "--epochs", "1")) == 0
+    assert train.main(plain(crops, run, "--resume", "auto", "--epochs", "2")) == 0
     assert f"{run}, from step 3" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"keeps the run's own settings.*Received: filters"):
-        train.main(tiny(crops, run, "--resume", "auto", "--filters", "8"))
+        train.main(plain(crops, run, "--resume", "auto", "--filters", "8"))
 
 
 def test_a_folder_removed_under_the_run_is_one_error(crops, tmp_path, monkeypatch):
@@ -411,7 +420,7 @@ def test_a_folder_removed_under_the_run_is_one_error(crops, tmp_path, monkeypatc
 
     monkeypatch.setattr(callbacks, "SamplePictures", Remove)
     with pytest.raises(UserError, match="run has been removed while it was trained in"):
-        train.main(tiny(crops, run))
+        train.main(plain(crops, run))
 
 
 # The run ends with its log open, as the program is about to.
@@ -426,7 +435,7 @@ def test_a_report_that_cannot_be_written_costs_no_training(crops, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks, "write_png", fill_disk)
         with pytest.raises(OSError, match="No space left"):
-            train.main(tiny(crops, run, "--sample-every", "1"))
+            train.main(plain(crops, run, "--sample-every", "1"))
     assert state(run)["optimizer/vars/0"] == 0
 
     with pytest.MonkeyPatch.context() as patch:
@@ -448,9 +457,9 @@ def test_resume_keeps_the_run_s_settings(crops, tmp_path):
 
 def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert train.main(tiny(crops, first, "--epochs", "1")) == 0
+    assert train.main(plain(crops, first, "--epochs", "1")) == 0
     arguments = ["--epochs", "1", "--learning-rate", "0", "--init-generator"]
-    assert train.main(tiny(crops, second, *arguments, str(first))) == 0
+    assert train.main(plain(crops, second, *arguments, str(first))) == 0
     assert f"Generator: starts from {first}" in capsys.readouterr().out
     ours, theirs = (
         keras.models.load_model(run / "generator.keras", compile=False).trainable_variables
@@ -459,9 +468,9 @@ def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(UserError, match=r"does not fit this recipe\. .*: `filters` 4"):
-        train.main(tiny(crops, tmp_path / "third", *arguments, str(first), "--filters", "8"))
+        train.main(plain(crops, tmp_path / "third", *arguments, str(first), "--filters", "8"))
     with pytest.raises(UserError, match="no generator"):
-        train.main(tiny(crops, tmp_path / "third", *arguments, str(tmp_path / "none")))
+        train.main(plain(crops, tmp_path / "third", *arguments, str(tmp_path / "none")))
 
 
 def test_the_recipe_paper_trains_and_lowers_its_learning_rate(crops, tmp_path):
@@ -490,22 +499,23 @@ def test_a_batch_must_divide_between_the_devices(crops, tmp_path, monkeypatch, t
 
 
 @pytest.mark.graph
+@pytest.mark.saved_model
 def test_two_replicas_train_export_and_resume(crops, tmp_path, monkeypatch, capsys, two_replicas):
-    """Without a discriminator, whose step on replicas the tests of `gan` have."""
+    """Their steps are in the tests of `gan`."""
     monkeypatch.setattr(loop, "choose_strategy", lambda name: two_replicas)
     run = tmp_path / "run"
-    settings = [*AVERAGED, "--precision", "float32", "--data", str(crops), "--epochs", "1"]
-    assert train.main([*settings, "--run", str(run)]) == 0
+    assert train.main(plain(crops, run, "--epochs", "1")) == 0
+    assert (run / "saved_model" / "saved_model.pb").is_file()
     assert train.main(["--resume", str(run), "--epochs", "2"]) == 0
     assert "Devices: CPU:0, CPU:1 (MirroredStrategy)" in capsys.readouterr().out
     assert state(run)["optimizer/vars/0"] == 6
 
 
 def test_too_little_memory_is_said_before_training(crops, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "device_memory", lambda: memory.FRAMEWORK_BYTES + 1_000_000)
+    monkeypatch.setattr(memory, "device_memory", lambda: memory.FRAMEWORK_BYTES + 100_000)
     with pytest.raises(UserError, match=r"needs about .* and there are .*smaller `crop_size`"):
-        train.main(tiny(crops, tmp_path / "run"))
-    assert train.main(tiny(crops, tmp_path / "run", "--no-check-memory", "--epochs", "1")) == 0
+        train.main(plain(crops, tmp_path / "run"))
+    assert train.main(plain(crops, tmp_path / "run", "--no-check-memory", "--epochs", "1")) == 0
 
 
 def test_a_broken_crop_is_named(crops, tmp_path):
@@ -513,7 +523,7 @@ def test_a_broken_crop_is_named(crops, tmp_path):
     path.write_bytes(path.read_bytes()[:600])
     run = tmp_path / "run"
     with pytest.raises(UserError, match=r"2.png cannot be read"):
-        train.main(tiny(crops, run))
+        train.main(plain(crops, run))
     assert state(run)
 
 
@@ -591,7 +601,7 @@ def test_the_discriminator_is_there_after_a_stop(crops, tmp_path, monkeypatch):
 
 def test_slow_bfloat16_is_said(crops, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(devices, "bfloat16_factor", lambda: 3.4)
-    arguments = tiny(crops, tmp_path / "run", "--epochs", "1", "--precision", "mixed_bfloat16")
+    arguments = plain(crops, tmp_path / "run", "--epochs", "1", "--precision", "mixed_bfloat16")
     assert train.main(arguments) == 0
     assert "takes 3.4 times as long as in float32" in capsys.readouterr().out
     monkeypatch.setattr(devices, "bfloat16_factor", lambda: 0.6)

@@ -47,8 +47,8 @@ def test_checkpoint_saves_on_the_way_when_its_time_has_come(gan, batches, tmp_pa
     saved = []
 
     class Watch(callbacks.Checkpoint):
-        def save(self, logs):
-            super().save(logs)
+        def save(self):
+            super().save()
             saved.append(self.model.step)
 
     fit(gan, batches, Watch(tmp_path, minutes=0))

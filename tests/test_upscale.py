@@ -1,16 +1,22 @@
+import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from srgan_keras import upscale
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import open_picture
-from srgan_keras.inference.photos import find_photos
+from srgan_keras.inference import enlarging
+from srgan_keras.inference.enlarging import WAITING, work_off
+from srgan_keras.inference.photos import choose_targets, find_photos, identify_model
 from srgan_keras.inference.upscaler import Upscaler
+from srgan_keras.systems.srgan import build_generator
 from srgan_keras.upscale import main
 
 
@@ -63,7 +69,7 @@ def test_a_folder_can_take_its_own_enlargements_but_loses_no_photograph(saved_mo
     arguments = ["--model", str(saved_model), "--out", str(photos)]
     assert main([str(photos), *arguments]) == 0
     before = {path.name: path.read_bytes() for path in photos.iterdir()}
-    assert set(before) == {"a.png", "b.png", "a_x4.png", "b_x4.png"}
+    assert set(before) == {"a.png", "b.png", "a_x4.png", "b_x4.png", ".upscaled.jsonl"}
     # Once more, the enlargements are among the photographs, and in the way of others.
     with pytest.raises(UserError, match=r"a\.png would be written over .*a_x4\.png"):
         main([str(photos), *arguments])
@@ -91,7 +97,7 @@ def test_a_folder_of_results_within_the_photographs_is_left_out(tmp_path):
     assert find_photos([deep], tmp_path / "out") == [(deep / "b_x4.png", Path("b_x4.png"))]
 
 
-def test_clear_errors(saved_model, tmp_path, monkeypatch):
+def test_clear_errors(saved_model, tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="There is no file"):
         main([str(tmp_path / "none.jpg"), "--model", str(saved_model)])
     with pytest.raises(UserError, match="There are no pictures"):
@@ -102,8 +108,260 @@ def test_clear_errors(saved_model, tmp_path, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(Upscaler, "_enlarge", fail)
-    with pytest.raises(UserError, match=r"a\.png: Out of memory on 4x4 pixels"):
-        main([str(tmp_path / "a.png"), "--model", str(saved_model), "--out", str(tmp_path)])
+    arguments = [str(tmp_path / "a.png"), "--model", str(saved_model), "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "a.png: Out of memory on 4x4 pixels." in capsys.readouterr().err
+
+
+class Repeat:
+    """Stands for a network: repeats pixels, and counts how often."""
+
+    scale, bits, calls = 4, 16, 0
+
+    def __call__(self, picture):
+        Repeat.calls += 1
+        return picture.repeat(4, axis=0).repeat(4, axis=1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Eight photographs in folders, `tmp_path` the current folder, and `Repeat` for any model."""
+    monkeypatch.setattr(upscale, "Upscaler", lambda *arguments, **options: Repeat())
+    monkeypatch.setattr(Repeat, "calls", 0)
+    monkeypatch.chdir(tmp_path)
+    for index in range(8):
+        path = tmp_path / "photos" / f"{index % 3}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(4, 4 + index)).save(path)
+    return tmp_path
+
+
+def results(folder):
+    return sorted(path.name for path in (folder / "upscaled").rglob("*.*") if path.suffix == ".png")
+
+
+def test_what_is_finished_stays(folder, capsys):
+    assert main(["photos"]) == 0
+    assert capsys.readouterr().out.endswith("8 enlarged, 0 failed\n")
+    times = {path: path.stat().st_mtime_ns for path in (folder / "upscaled").rglob("*.png")}
+    assert len(times) == 8
+    assert main(["photos"]) == 0
+    said = capsys.readouterr().out
+    assert said == "0 enlarged, 8 finished before (--overwrite makes them again), 0 failed\n"
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert main(["photos", "--overwrite"]) == 0
+    assert Repeat.calls == 16
+
+
+def test_what_is_no_longer_what_is_asked_for_is_made_again(folder, capsys):
+    main(["photos"])
+    result, photo = folder / "upscaled/0/0_x4.png", folder / "photos/1/1.png"
+    result.write_bytes(result.read_bytes()[:-9])  # as a power cut leaves a file
+    Image.fromarray(picture(5, 5)).save(photo)
+    (folder / "upscaled/2/2_x4.png").unlink()
+    assert main(["photos"]) == 0
+    assert "3 enlarged, 5 finished before" in capsys.readouterr().out
+    for options in (["--blend", "0.5"], ["--strip-metadata"], ["--model", "srresnet"]):
+        main(["photos", *options])
+        assert "8 enlarged, 0 failed" in capsys.readouterr().out
+    main(["photos", "--format", "jpg", "--quality", "90"])
+    main(["photos", "--format", "jpg", "--quality", "80"])
+    assert capsys.readouterr().out.count("8 enlarged, 0 failed") == 2
+
+
+def test_another_model_of_the_same_name_is_another(folder):
+    run = folder / "run"
+    (run / "saved_model" / "variables").mkdir(parents=True)
+    (run / "generator.keras").write_text("one")
+    before = identify_model(run)
+    (run / "saved_model" / "variables" / "variables.index").write_text("one")
+    between = identify_model(run)
+    (run / "generator.keras").write_text("two")
+    assert before != between != identify_model(run) != before
+    assert identify_model("srgan") == ["srgan"]
+    assert identify_model(run / "generator.keras") != identify_model(run)
+
+
+def test_a_run_goes_on_where_it_was_stopped(folder, monkeypatch, capsys):
+    enlarge = Repeat.__call__
+
+    def stop(self, picture):
+        if Repeat.calls == 5:
+            raise KeyboardInterrupt
+        return enlarge(self, picture)
+
+    monkeypatch.setattr(Repeat, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        main(["photos"])
+    made = results(folder)
+    assert 3 <= len(made) <= 5
+    assert re.search(r"[1-5] of 8 enlarged, 0 failed\n$", capsys.readouterr().out)
+    leftover = folder / "upscaled" / "0" / ".tmp-123-6_x4.png"
+    leftover.touch()
+    other = folder / "upscaled" / "0" / ".tmp-123-of-another_x4.png"
+    other.touch()
+    record = folder / "upscaled" / ".upscaled.jsonl"
+    record.write_bytes(record.read_bytes() + b'\n["0/6_x4.p')  # half a line, as a power cut leaves
+    monkeypatch.setattr(Repeat, "__call__", enlarge)
+    assert main(["photos"]) == 0
+    assert f"{8 - len(made)} enlarged, {len(made)} finished before" in capsys.readouterr().out
+    assert Repeat.calls == 5 + 8 - len(made)
+    assert not leftover.exists()
+    assert other.exists()
+    main(["photos"])
+    assert "0 enlarged, 8 finished before" in capsys.readouterr().out
+
+
+def test_shards_do_all_and_nothing_twice(folder, capsys):
+    for index in (1, 2, 3):
+        before = set(results(folder)) if index > 1 else set()
+        assert main(["photos", "--shard", f"{index}/3"]) == 0
+        assert len(set(results(folder)) - before) in (2, 3)
+    assert Repeat.calls == len(results(folder)) == 8
+    assert main(["photos"]) == 0
+    assert "8 finished before" in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(folder, capsys):
+    assert main(["photos", "--dry-run", "--format", "webp"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "photos/0/0.png -> upscaled/0/0_x4.webp"
+    assert said[-1] == "8 to enlarge; nothing was written"
+    assert not (folder / "upscaled").exists()
+
+
+def test_failed_photographs_are_named_at_the_end(folder, capsys):
+    (folder / "photos" / "0" / "text.png").write_text("text")
+    (folder / "photos" / "1" / "cut.png").write_bytes(
+        (folder / "photos" / "1" / "1.png").read_bytes()[:50]
+    )
+    assert main(["photos"]) == 2
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-3:] == [
+        "8 enlarged, 2 failed",
+        "failed: photos/0/text.png: not an image",
+        "failed: photos/1/cut.png: truncated",
+    ]
+    assert "skipped photos/0/text.png: not an image" in said.err
+    assert main(["photos"]) == 2  # And again: they are not finished.
+    assert "0 enlarged, 8 finished before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ("--suffix=-large", {"0-large.png", "1-large.png", "2-large.png"}),
+        ("--outscale 2.5", {"0_x2.5.png", "1_x2.5.png", "2_x2.5.png"}),
+        ("--width 9 --format tiff", {"0_9x.tiff", "1_9x.tiff", "2_9x.tiff"}),
+        ("--format same", {"0_x4.png", "1_x4.JPG", "2_x4.png"}),
+    ],
+)
+def test_names_of_results(options, names, folder):
+    for name in ("0.png", "1.JPG", "2.bmp"):
+        Image.fromarray(picture(4, 4)).save(folder / name)
+    assert main([*("0.png", "1.JPG", "2.bmp"), *options.split()]) == 0
+    assert {path.name for path in (folder / "upscaled").glob("[!.]*")} == names
+
+
+def test_photographs_of_one_stem_meet_in_one_format_alone(folder):
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(picture(4, 4)).save(folder / name)
+    names = [(folder / name, Path(name)) for name in ("a.png", "a.jpg")]
+    for format_, expected in (
+        ("png", ["a.png_x4.png", "a.jpg_x4.png"]),
+        ("same", ["a_x4.png", "a_x4.jpg"]),
+    ):
+        targets = choose_targets(names, folder / "out", "_x4", format_)
+        assert [target.name for target in targets] == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--outscale 2 --width 100", "`outscale` and `width` or `height` exclude"),
+        ("--quality 90", "`quality` is of jpg and webp; png is written without loss"),
+        ("--quality 90 --format tiff", "tiff is written without loss"),
+    ],
+)
+def test_options_that_contradict(options, message, folder):
+    with pytest.raises(UserError, match=message):
+        main(["photos", *options.split()])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--quality 101", "from 1 to 100. Received: 101"),
+        ("--outscale nan", "above 0. Received: nan"),
+        ("--outscale 0", "above 0. Received: 0"),
+        ("--shard 9/8", "must be I/N, 1/8 to 8/8 for example. Received: 9/8"),
+        ("--shard 1", "Received: 1"),
+        ("--suffix a/b", "part of a file's name"),
+        ("--format bmp", "invalid choice: 'bmp'"),
+    ],
+)
+def test_options_that_cannot_be(options, message, folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["photos", *options.split()])
+    assert message in capsys.readouterr().err
+
+
+def test_the_work_waits_for_nobody_and_does_not_pile_up():
+    """Reading goes ahead and writing stays behind by `WAITING` at most, in order."""
+    events, lock = [], threading.Lock()
+
+    def note(what):
+        def function(task, *_):
+            with lock:
+                events.append((what, task))
+            if task == 7 and what == "compute":
+                raise UserError("seven")
+            return task
+
+        return function
+
+    done = list(work_off(range(40), *(note(what) for what in ("read", "compute", "write"))))
+    assert [task for task, _ in done] == list(range(40))
+    assert str(done[7][1]) == "seven"
+    assert all(result == task for task, result in done if task != 7)
+    for index, (what, task) in enumerate(events):
+        past = {kind: sum(e[0] == kind for e in events[:index]) for kind in ("read", "compute")}
+        if what == "read":
+            assert task - past["compute"] <= WAITING + 1
+    read, computed, written = ({t for w, t in events if w == what} for what in STEPS)
+    assert len(read) == len(computed) == 40
+    assert written == set(range(40)) - {7}
+
+
+STEPS = ("read", "compute", "write")
+
+
+def test_what_cannot_be_written_at_all_ends_the_work(folder, monkeypatch):
+    def fill_disk(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(enlarging, "save_photograph", fill_disk)
+    with pytest.raises(OSError, match="No space left"):
+        main(["photos"])
+    assert not list((folder / "upscaled").rglob("*.png"))
+
+
+def test_16_bits_through_a_network(tmp_path, saved_model):
+    """Between the values of 8 bits, from a generator; 8 bits from a SavedModel alone."""
+    generator = build_generator(filters=4, residual_blocks=1, upsampling="nearest")
+    generator.save(tmp_path / "generator.keras")
+    model = Upscaler(tmp_path / "generator.keras", tile=8)
+    rng = np.random.default_rng(0)
+    small = rng.uniform(0, 255, (11, 19, 3)).astype(np.float32)
+    large = model.upscale_float(small)
+    expected = 127.5 * (np.asarray(generator(small[None] / 127.5 - 1))[0] + 1)
+    np.testing.assert_allclose(large, expected.clip(0, 255), atol=2e-3)
+    assert large.dtype == np.float32
+    assert model.bits == 16
+    whole = picture(11, 19)
+    assert np.abs(model.upscale_float(whole.astype(np.float32)) - model(whole)).max() < 0.51
+    alone = Upscaler(saved_model)
+    assert alone.bits == 16  # It has its stages; one of version 0.1 gives 8.
 
 
 def test_knows_no_model_code(saved_model, tmp_path):

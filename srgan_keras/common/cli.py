@@ -6,6 +6,7 @@ What a command does is left to its own module; this one names no pictures and no
 import argparse
 import difflib
 import importlib.util
+import math
 import os
 import re
 import signal
@@ -13,13 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 from srgan_keras.common.chatter import without_chatter
 from srgan_keras.common.errors import UserError
 
 Item = TypeVar("Item")
 BACKENDS = ("tensorflow", "jax")  # of Keras
+_SCRIPT = "srgan-"  # What the names of installed scripts begin with.
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -35,7 +37,10 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, with the closest option for a mistyped one."""
 
     def __init__(self, **kwargs) -> None:
-        """Takes the keyword arguments of `argparse.ArgumentParser`."""
+        """Takes the keyword arguments of `argparse.ArgumentParser`; a script goes by its name."""
+        called = Path(sys.argv[0]).stem
+        if called.startswith(_SCRIPT):
+            kwargs["prog"] = called
         super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter} | kwargs)
 
     def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
@@ -80,6 +85,17 @@ def ratio(text: str) -> float:
     return value
 
 
+def positive(text: str) -> float:
+    """Argument type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0. Received: {text}")
+    return value
+
+
 def folder(text: str) -> Path:
     """Argument type: a folder to write into, there or not, so that no work is done in vain."""
     path = Path(text)
@@ -113,6 +129,16 @@ def start(module: str) -> NoReturn:
         return command.main(argv)
 
     run(main)
+
+
+def script() -> NoReturn:
+    """Runs the command that an installed script is named after, as `start` does.
+
+    `srgan-train` is srgan_keras.train, `srgan-prep-coco` is data_prep.coco.
+    """
+    name = Path(sys.argv[0]).stem.removeprefix(_SCRIPT)
+    package, name = ("data_prep", name[5:]) if name.startswith("prep-") else ("srgan_keras", name)
+    start(f"{package}.{name}")
 
 
 def _quit(number: int, frame: object) -> NoReturn:
@@ -156,6 +182,13 @@ def with_flags(message: str) -> str:
 def _fail(message: str, code: int) -> int:
     print(" ".join(message.split()), file=sys.stderr)
     return code
+
+
+def say(line: str, file: TextIO | None = None) -> None:
+    """Prints a line (None: on stdout), over the bar of `progress` where a terminal shows both."""
+    file = file or sys.stdout
+    live = file.isatty() and sys.stderr.isatty()
+    print(f"\r{line:<70}" if live else line, file=file, flush=True)
 
 
 def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:

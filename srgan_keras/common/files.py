@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,6 +88,17 @@ def remove_temporaries(folder: Path) -> None:
     """Removes from `folder` what a killed `replacing` left there, files and folders."""
     for temporary in folder.glob(f"{_TEMPORARY}*"):
         _remove(temporary)
+
+
+def remove_temporaries_of(paths: Iterable[Path]) -> None:
+    """Removes what a killed `replacing` of one of these paths left, in whatever process."""
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, own in names.items():
+        for temporary in folder.glob(f"{_TEMPORARY}*"):
+            if temporary.name.removeprefix(_TEMPORARY).partition("-")[2] in own:
+                _remove(temporary)
 
 
 def checksum(path: Path) -> str:

@@ -12,7 +12,7 @@ import stat
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,7 @@ def open_picture(path: str | os.PathLike) -> np.ndarray:
         PictureError: the file is missing, empty, no image, truncated, broken, or has more than
             MAX_PIXELS pixels.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         image.load()
         return np.array(_to_rgb(_turn_upright(image)))
 
@@ -99,13 +99,17 @@ def picture_size(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         PictureError: as for `open_picture`, as far as the header tells.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         return image.size
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
-    """A picture whose header has been read; what fails until it is closed is a PictureError."""
+def opened(path: str | os.PathLike) -> Iterator[Image.Image]:
+    """A picture whose header has been read; what fails until it is closed is a PictureError.
+
+    Yields:
+        Pillow's image, of one of FORMATS, not yet decoded, of at most MAX_PIXELS pixels.
+    """
     path = Path(path)
     try:
         status = path.stat()
@@ -176,20 +180,27 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode not in ("L", "RGB", "CMYK"):  # the modes that profiles are made for
         image = image.convert("RGB")
     if profile:
-        image = _to_srgb(image, profile)
+        image = to_srgb(image, profile)
     return image.convert("RGB")
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales by the smallest white that holds all values, a common one where there is one."""
+    return Image.fromarray(np.rint(255 * whitened(image)).astype(np.uint8))
+
+
+def whitened(image: Image.Image) -> np.ndarray:
+    """The values of a picture of one 16-bit, 32-bit or float channel, (h, w) float32 in [0, 1].
+
+    1 is the smallest white that holds all values, a common one where there is one.
+    """
     values = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
     whites = (1, 255, 65535) if image.mode == "F" else (65535,)
     peak = values.max()
-    white = next((white for white in whites if peak <= white), peak)
-    return Image.fromarray(np.rint(values.clip(min=0) * (255 / white)).astype(np.uint8))
+    return values.clip(min=0) / next((white for white in whites if peak <= white), peak)
 
 
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Converts a picture of mode L, RGB or CMYK from its profile to sRGB, as far as that fits."""
     try:
         srgb = ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, io.BytesIO(profile), srgb, outputMode="RGB")
@@ -213,18 +224,29 @@ def list_pictures(path: str | os.PathLike, without: str | os.PathLike | None = N
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
-    found = []
-    for folder, folders, files in os.walk(path, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
-    if without is not None:
-        without = os.path.realpath(without)
-        found = [file for file in found if not lies_in(file, without)]
+    inside = without is not None and lies_in(path, without)
+    found, folders = [], [] if inside else [path]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or _leads_to(entry, without):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif Path(entry.name).suffix.lower() in SUFFIXES and not _is_linked_folder(entry):
+                    found.append(Path(entry.path))
     return sorted(found, key=Path.as_posix)
+
+
+def _is_linked_folder(entry: os.DirEntry) -> bool:
+    return entry.is_symlink() and os.path.isdir(entry.path)
+
+
+def _leads_to(entry: os.DirEntry, folder: str | os.PathLike | None) -> bool:
+    """Whether an entry is or leads to a folder, or into it, while what it stands in does not."""
+    if folder is None or not (entry.is_symlink() or entry.is_dir(follow_symlinks=False)):
+        return False  # No plain file is asked: there may be millions.
+    return lies_in(entry.path, folder)
 
 
 def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
@@ -235,8 +257,10 @@ def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def name_results(names: list[Path], ending: str = "") -> list[Path]:
-    """Names the PNG files that are made of pictures: of `a/b.jpg`, `a/b{ending}.png`.
+def name_results(
+    names: list[Path], ending: str = "", suffixes: Callable[[Path], str] = lambda name: ".png"
+) -> list[Path]:
+    """Names the files that are made of pictures: of `a/b.jpg`, `a/b{ending}.png`.
 
     Where two would get the same name, they keep their suffixes: `a/b.jpg{ending}.png`. A name too
     long to take an ending is cut, and a hash of the whole of it added.
@@ -244,34 +268,35 @@ def name_results(names: list[Path], ending: str = "") -> list[Path]:
     Args:
         names: relative paths of the pictures.
         ending: what is added to the names.
+        suffixes: function from a name to its result's suffix.
 
     Raises:
         UserError: if two still get the same name.
     """
-    short = Counter(name.with_suffix("") for name in names)
-    results = [
-        name.with_name(_cut(name.stem if short[name.with_suffix("")] == 1 else name.name) + ending)
-        for name in names
-    ]
-    if len(set(results)) < len(results):  # a.jpg and a.png, beside a.jpg.bmp
-        results = [name.with_name(_cut(name.name) + ending) for name in names]
+
+    def long(name):
+        return name.with_name(_cut(name.name) + ending + suffixes(name))
+
+    results = [name.with_name(_cut(name.stem) + ending + suffixes(name)) for name in names]
+    count = Counter(results)
+    if len(count) < len(results):
+        pairs = zip(names, results, strict=True)
+        results = [long(name) if count[short] > 1 else short for name, short in pairs]
+        if len(set(results)) < len(results):  # a.jpg and a.png, beside a.jpg.bmp
+            results = [long(name) for name in names]
     twice = [result for result, count in Counter(results).items() if count > 1]
     if twice:
         raise UserError(
-            f"Two pictures would be written to {twice[0]}.png. Give them different folders to be "
+            f"Two pictures would be written to {twice[0]}. Give them different folders to be "
             "written to."
         )
-    return [result.with_name(f"{result.name}.png") for result in results]
+    return results
 
 
 def _cut(stem: str) -> str:
     if len(os.fsencode(stem)) <= 4 * _LONGEST_STEM:
         return stem
     return f"{stem[:_LONGEST_STEM]}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def write_png(path: str | os.PathLike, array: np.ndarray) -> None:

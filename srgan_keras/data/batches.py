@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from srgan_keras.common.pictures import PictureError
+from srgan_keras.common.processes import own_cpu, own_rows
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.data.pairs import Pairs, cut
 
@@ -214,13 +215,12 @@ class PairBatches(keras.utils.PyDataset):
         return self.coming[k].result()
 
     def make(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Makes batch k."""
-        hr = [
-            cut_crop(self.crops, self.pairs.crop_size, *choice)
-            for choice in zip(*self.choose(k), strict=True)
-        ]
-        drawn = [array[: len(hr)] for array in self.draw(k)]
-        with keras.device("cpu"):  # The accelerator has the networks to do.
+        """Makes batch k, or of several processes' batch this one's part."""
+        choices = list(zip(*self.choose(k), strict=True))
+        rows = own_rows(len(choices))
+        hr = [cut_crop(self.crops, self.pairs.crop_size, *choice) for choice in choices[rows]]
+        drawn = [array[rows] for array in self.draw(k)]
+        with own_cpu():  # The accelerator has the networks to do.
             return tuple(map(keras.ops.convert_to_numpy, self.pairs.make(np.stack(hr), *drawn)))
 
 

@@ -14,7 +14,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 PRETRAINED = {
     "srresnet": "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93",
     "srgan": "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6",
-    "vdsr": "9498363a7319c9a7639e3da647f49087f246000320f0924e4f867d1d2bf75734",
+    "vdsr": "436343bb8ec8a120c6e1be6edcd37b56af55200a8f5eabf3c6dd404753bad339",
     "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
 }
 #: The file of a SavedModel that says which generator was beside it when it was written.

@@ -51,6 +51,7 @@ class Upscaler:
     Attributes:
         scale: int, by how much it enlarges.
         runtime: name of the runtime that computes.
+        precision: that it computes in.
 
     Raises:
         UserError: if there is no such generator, or the runtime is not there or cannot take it.
@@ -69,6 +70,7 @@ class Upscaler:
         self.tile = tile
         first = "float32" if precision == "auto" else precision
         self.runtime, self._stages = _open(source, blend, runtime, device, first)
+        self.precision = first
         self.scale = self._stages[-1].extent.scale
         if precision == "auto" and runtimes.has_bfloat16(self.runtime, device):
             self._take_bfloat16(source, blend, device)
@@ -78,7 +80,7 @@ class Upscaler:
         """Makes an upscaler of a network that is open already."""
         upscaler = cls.__new__(cls)
         upscaler.tile, upscaler.runtime, upscaler._stages = tile, runtime, stages
-        upscaler.scale = stages[-1].extent.scale
+        upscaler.scale, upscaler.precision = stages[-1].extent.scale, "float32"
         return upscaler
 
     def _take_bfloat16(self, source: Any, blend: float | None, device: str) -> None:
@@ -87,10 +89,11 @@ class Upscaler:
             return  # It computes in what it was exported with.
         picture, exact = load_sample(), self._stages
         expected = self(picture).astype(int)
-        _, self._stages = _open(source, blend, self.runtime, device, "bfloat16")
+        self.precision = "bfloat16"
+        _, self._stages = _open(source, blend, self.runtime, device, self.precision)
         share = np.mean(np.abs(self(picture) - expected) <= 1)
         if share < NEARLY_ALL:
-            self._stages = exact
+            self._stages, self.precision = exact, "float32"
         word = "within one grey level of float32 on"
         taken = "taken" if share >= NEARLY_ALL else f"not taken: {NEARLY_ALL:.1%} are asked"
         print(f"bfloat16 is {word} {share:.2%} of a photograph's values: {taken}.", file=sys.stderr)
@@ -104,12 +107,27 @@ class Upscaler:
         return self._fit_memory(picture, np.uint8)
 
     def upscale_float(self, picture: np.ndarray) -> np.ndarray:
-        """Enlarges float32 pixels in [0, 255] into such, not rounded on the way.
+        """Enlarges a picture whose values lie between those of 8 bits, and rounds nothing.
 
-        Exported .onnx, .xml and .tflite files, and SavedModels of version 0.1, take and give 8 bits
-        nevertheless.
+        Args:
+            picture: (h, w, 3) float32 in [0, 255].
+
+        Returns:
+            (scale * h, scale * w, 3) float32 in [0, 255], of which `bits` are meaningful.
+
+        Raises:
+            UserError: if memory does not suffice.
         """
-        return self._fit_memory(picture, np.float32)
+        result = self._fit_memory(picture, np.float32)
+        return np.clip(result, 0, 255, out=result)
+
+    @property
+    def bits(self) -> int:
+        """How many bits of what `upscale_float` gives are meaningful: 16; but 8 in bfloat16, and of
+        files that take and give 8 bits: .onnx, .xml, .tflite, and SavedModels of version 0.1.
+        """
+        exact = all(stage.dtype is np.float32 for stage in self._stages)
+        return 16 if exact and self.precision == "float32" else 8
 
     def _fit_memory(self, picture: np.ndarray, dtype: type) -> np.ndarray:
         height, width, _ = picture.shape

@@ -6,6 +6,7 @@ import math
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -25,6 +26,9 @@ VGG_LAYERS = tuple(
 #: Ledig et al. 2017, section 3.2: this factor brings VGG losses to the size of the MSE loss.
 PAPER_FEATURE_SCALE = 1 / 12.75
 WEIGHTS_VARIABLE = "SRGAN_VGG_WEIGHTS"
+#: The layers whose weights ship with the package (blocks 1 and 2, 260,160 weights), and where.
+SHIPPED = VGG_LAYERS[: VGG_LAYERS.index("block2_conv2") + 1]
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "vgg19_blocks_1_and_2.weights.h5"
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class VGGLoss(keras.losses.Loss):
         layers: a convolution of VGG19 by its Keras name, after its ReLU: `"block5_conv4"` is the
             paper's VGG54 and the tutorial's, `"block2_conv2"` is VGG22. Or several, joined by `+`,
             each with a weight where that is not 1: `"0.5*block2_conv2+block5_conv4"`.
-        weights: the path of an H5 weight file without top; `"imagenet"` for the file that the
+        weights: the path of an H5 weight file without top; `"imagenet"` for the weights that ship
+            with the package, if layers of blocks 1 and 2 are all, and else for the file that the
             environment variable SRGAN_VGG_WEIGHTS names or else Keras' own, downloaded once and
             cached; or None for random weights (tests only).
         preprocessing: `"raw"` feeds [-1, 1] pictures to VGG19 as they are, as the tutorial does;
@@ -273,19 +278,23 @@ def build_vgg(layers: str | list[str], weights: Any) -> keras.Model:
         VGGWeightsError: if the weights cannot be had.
     """
     options = {"include_top": False, "input_shape": (None, None, 3)}
+    shipped = weights == "imagenet" and set(keras.tree.flatten(layers)) <= set(SHIPPED)
     ways_out = f"Give a file with `vgg_weights` or the environment variable {WEIGHTS_VARIABLE}"
     if weights not in (None, "imagenet") and not os.path.isfile(weights):
         raise VGGWeightsError(f"There is no VGG19 weight file {weights}. {ways_out}.")
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # Keras' download has none: a silent network would hang for ever.
     try:
-        vgg = vgg19.VGG19(weights=None if weights is None else str(weights), **options)
+        vgg = vgg19.VGG19(weights=None if shipped or weights is None else str(weights), **options)
+        if shipped:
+            keras.Model(vgg.input, vgg.get_layer(SHIPPED[-1]).output).load_weights(SHIPPED_WEIGHTS)
     except Exception as error:  # Keras raises bare Exception for a failed download.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if weights == "imagenet":
             raise VGGWeightsError(
                 f"VGG19's ImageNet weights could not be downloaded ({reason}). {ways_out}, or "
-                "train without VGG19: `content_loss` mse."
+                "take a recipe without VGG19, or, where it is in the content loss alone, "
+                "`content_loss` mse."
             ) from error
         raise VGGWeightsError(
             f"{weights} does not hold VGG19 weights without top ({reason}). {ways_out}."

@@ -14,10 +14,10 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 
-from srgan_keras.common import pixels
+from srgan_keras.common import pixels, processes
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
-from srgan_keras.common.pictures import write_png
+from srgan_keras.common.pictures import open_picture, write_png
 from srgan_keras.recipe import Recipe
 from srgan_keras.run import (
     BEST_GENERATOR,
@@ -32,6 +32,7 @@ from srgan_keras.run import (
     metric_values,
     read_log,
     save_checkpoint,
+    save_network,
     set_metric_values,
 )
 from srgan_keras.training.health import Collapsed
@@ -45,7 +46,8 @@ class Checkpoint(keras.callbacks.Callback):
     the lowest content loss in validation so far. That is the distance that training minimises, in
     VGG19's features for a GAN; PSNR would choose the blurriest. A file is replaced only when its
     successor is complete, and never by networks whose loss is no longer a number. The first
-    checkpoint is that of the start, so that a disk on which there is no room shows at once.
+    checkpoint is that of the start, so that a disk on which there is no room shows at once. Of
+    several processes the first writes, and all check, so that they end alike.
 
     Args:
         run: path of the run folder.
@@ -53,8 +55,7 @@ class Checkpoint(keras.callbacks.Callback):
         keep: int, how many checkpoints are kept.
 
     Raises:
-        Collapsed: (from `fit`) if the loss is not finite at the end of an epoch, or the loss or a
-            weight when it saves.
+        Collapsed: (from `fit`) if the loss is not finite after a step, or a weight at the end.
         UserError: if the disk is full, or the folder has been removed.
     """
 
@@ -68,9 +69,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.saved_at = time.monotonic()
-        self.folder = self.run.stat()
         if self.well is None:
             self.all_is_well()
+        if not processes.is_first():
+            return
+        self.folder = self.run.stat()
         past = (validation_loss(row) for row in read_log(self.run))
         self.best = min(past, default=math.inf)
         if not find_checkpoints(self.run):
@@ -85,32 +88,47 @@ class Checkpoint(keras.callbacks.Callback):
         self.metrics = metric_values(self.model)
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() - self.saved_at >= self.seconds:
-            self.save(logs)
+        self.check_loss(logs)
+        due = time.monotonic() - self.saved_at >= self.seconds
+        # Weights that are no numbers show in the next step's loss, in all processes.
+        if due and processes.is_first() and self.weights_are_finite():
+            self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.check(logs)
+        self.check_loss(logs)
+        if not processes.is_first():
+            return
+        self.check_folder()
         loss = validation_loss(logs)
         if loss < self.best:
             self.best = loss
-            with replacing(self.run / BEST_GENERATOR) as path:
-                self.model.averaged_generator.save(path)
+            save_network(self.run / BEST_GENERATOR, self.model.averaged_generator)
 
     def on_train_end(self, logs=None):
-        self.check(logs)
+        self.check_loss(logs if self.weights_are_finite() else {"loss": math.nan})
+        if not processes.is_first():
+            return
+        self.check_folder()
         if self.model.discriminator is not None:
-            with replacing(self.run / DISCRIMINATOR) as path:
-                self.model.discriminator.save(path)
-        self.save(logs)
+            save_network(self.run / DISCRIMINATOR, self.model.discriminator)
+        self.save()
 
     def all_is_well(self) -> None:
         """Keeps the last checkpoint until now until this is called again."""
         self.well = self.model.step
 
-    def check(self, logs: dict | None) -> None:
-        """Stops training if the loss is not a number any more, or the run folder is gone."""
+    def check_folder(self) -> None:
+        """Stops training if the run folder is gone."""
         if not self.run.is_dir() or not os.path.samestat(self.run.stat(), self.folder):
             raise UserError(f"{self.run} has been removed while it was trained in.")
+
+    def weights_are_finite(self) -> bool:
+        """Whether all weights are numbers."""
+        variables = self.model.trainable_variables
+        return all(np.isfinite(ops.convert_to_numpy(variable)).all() for variable in variables)
+
+    def check_loss(self, logs: dict | None) -> None:
+        """Stops training if the loss is not a number any more."""
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
             raise Collapsed(
@@ -131,14 +149,11 @@ class Checkpoint(keras.callbacks.Callback):
                 f"{need / 1e6:.0f} MB. Make room, then go on with `resume` {self.run}."
             )
 
-    def save(self, logs: dict | None) -> None:
+    def save(self) -> None:
         """Saves now: the networks first, so that what a checkpoint stands for is always there."""
-        self.check(logs)
+        self.check_folder()
         self.check_disk()
-        if not all(bool(ops.all(ops.isfinite(x))) for x in self.model.trainable_variables):
-            self.check({"loss": math.nan})  # The last step's update has not been in a loss yet.
-        with replacing(self.run / GENERATOR) as path:
-            self.model.averaged_generator.save(path)
+        save_network(self.run / GENERATOR, self.model.averaged_generator)
         self.save_state()
 
     def save_state(self) -> None:
@@ -203,27 +218,29 @@ class KeepNetworks(keras.callbacks.Callback):
         if self.model.discriminator is not None:
             networks[DISCRIMINATOR] = self.model.discriminator
         for name, network in networks.items():
-            with replacing(self.folder / f"epoch-{epoch + 1:04d}-{name}") as path:
-                network.save(path)
+            save_network(self.folder / f"epoch-{epoch + 1:04d}-{name}", network)
 
 
 class SamplePictures(keras.callbacks.Callback):
     """Writes LR, SR and HR side by side, pixel by pixel, one pair a row.
 
     LR is enlarged by repeating its pixels. The first picture, `samples/epoch-0000.png`, is what
-    the untrained generator makes.
+    the generator makes that training starts from. If that is a trained one, its SR stands between
+    LR and SR in all later pictures.
 
     Args:
         run: path of the run folder.
         pairs: `(lr, hr)` as `data.sample_pairs` gives them.
         recipe: `Recipe`.
+        pretrained: whether training starts from a trained generator.
     """
 
-    def __init__(self, run: Path, pairs: tuple, recipe: Recipe) -> None:
+    def __init__(self, run: Path, pairs: tuple, recipe: Recipe, pretrained: bool = False) -> None:
         super().__init__()
         self.folder = Path(run) / SAMPLES
         self.lr, self.hr = pairs
         self.recipe = recipe
+        self.pretrained = pretrained
 
     def on_train_begin(self, logs=None):
         if self.model.step == 0:
@@ -238,12 +255,19 @@ class SamplePictures(keras.callbacks.Callback):
     def write(self, epoch: int) -> None:
         """Writes the picture of this epoch."""
         scale = self.recipe.pairs.scale
-        rows = []
+        first, rows = self.folder / "epoch-0000.png", []
         for lr, hr in zip(self.lr, self.hr, strict=True):
             sr = self.model.averaged_generator(lr[None], training=False)[0]
             blocks = np.asarray(pixels.to_8bit(lr)).repeat(scale, 0).repeat(scale, 1)
             rows.append(np.hstack([blocks, pixels.to_8bit(sr), pixels.to_8bit(hr)]))
-        write_png(self.folder / f"epoch-{epoch:04d}.png", np.vstack(rows))
+        if not processes.is_first():  # Those of several have made it together.
+            return
+        picture = np.vstack(rows)
+        if epoch and self.pretrained and first.exists():
+            blocks, _, _ = np.hsplit(picture, 3)
+            _, start, _ = np.hsplit(open_picture(first), 3)
+            picture = np.hstack([blocks, start, picture[:, blocks.shape[1] :]])
+        write_png(self.folder / f"epoch-{epoch:04d}.png", picture)
 
 
 #: What the curves show: title, columns of the log. Those whose first is not logged are left out.
@@ -350,7 +374,8 @@ class Stopped(Exception):
 class StopOnSignal(keras.callbacks.Callback):
     """Ends training after the current step at Ctrl-C, SIGTERM or when the terminal closes.
 
-    A second signal ends it at once.
+    A second signal ends it at once. Where several processes train together, one that any of them
+    gets ends it in all, after the same step: JAX passes SIGTERM on.
 
     Raises:
         Stopped: (from `fit`) after that step.
@@ -359,12 +384,15 @@ class StopOnSignal(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self.told = False
+        self.several = processes.own_process()[1] > 1
         self.previous = {}
 
     def on_train_begin(self, logs=None):
         # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
             names = {"SIGINT", "SIGTERM", "SIGHUP"} & set(dir(signal))  # Windows has no SIGHUP.
+            if self.several:
+                names.remove("SIGTERM")
             numbers = [getattr(signal, name) for name in names]
             self.previous = {number: signal.signal(number, self.stop) for number in numbers}
 
@@ -379,9 +407,11 @@ class StopOnSignal(keras.callbacks.Callback):
         self.told = True
         with contextlib.suppress(OSError):  # Whoever read the output may be gone.
             os.write(2, b"\nStopping after this step. Ctrl-C again stops without a checkpoint.\n")
+        if self.several:
+            signal.raise_signal(signal.SIGTERM)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.told:
+        if processes.told_to_stop() if self.several else self.told:
             raise Stopped
 
     on_test_batch_end = on_train_batch_end

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from srgan_keras.common import processes
 from srgan_keras.common.errors import UserError
 from srgan_keras.parts.adversarial import input_gradient
 from srgan_keras.run import versions
@@ -37,11 +38,11 @@ def require_tensorflow(what: str) -> None:
 
 
 def list_gpus() -> list:
-    """Returns this machine's GPUs (on JAX, accelerators of any kind), as the backend has them."""
+    """Returns this process's GPUs (on JAX, accelerators of any kind), as the backend has them."""
     if on_jax():
         import jax
 
-        return [device for device in jax.devices() if device.platform != "cpu"]
+        return [device for device in jax.local_devices() if device.platform != "cpu"]
     import tensorflow as tf
 
     return tf.config.list_logical_devices("GPU")
@@ -73,13 +74,16 @@ def choose_strategy(name: str = "auto") -> Any:
 
     Raises:
         ValueError: if the name is unknown.
-        UserError: if JAX is to mirror, or Keras runs on yet another backend.
+        UserError: if JAX is to mirror, several processes are to use one device, or Keras runs on
+            yet another backend.
     """
     if name not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}")
     if name == "mirrored":
         require_tensorflow("`strategy` mirrored")
     if on_jax():
+        if name == "default" and processes.own_process()[1] > 1:
+            raise UserError("`strategy` default is one device's; several processes need auto.")
         return _FirstDevice() if name == "default" else _AllDevices()
     require_tensorflow("Training, where it is not on JAX,")
     import tensorflow as tf
@@ -107,14 +111,26 @@ class _FirstDevice:
 
 
 class _AllDevices(_FirstDevice):
-    """JAX on all its devices: each has the weights and a part of every batch.
+    """JAX on all devices of all processes: each has the weights and a part of every batch.
 
     Batch statistics and chance are those of the whole batch, as on one device.
+
+    Raises:
+        UserError: if some processes have more devices than others.
     """
 
     def __init__(self) -> None:
-        devices = keras.distribution.list_devices()
+        import jax
+
+        # A process's devices stand side by side, since its pictures do; on TPUs they may not.
+        names = zip(jax.devices(), keras.distribution.list_devices(), strict=True)
+        devices = [name for _, name in sorted(names, key=lambda pair: pair[0].process_index)]
         self.num_replicas_in_sync = len(devices)
+        if len(devices) != jax.process_count() * jax.local_device_count():
+            raise UserError(
+                "All processes must have equally many devices. Received: "
+                f"{jax.local_device_count()} of {len(devices)} in one of {jax.process_count()}"
+            )
         if len(devices) > 1:
             keras.distribution.set_distribution(
                 keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
@@ -136,7 +152,8 @@ def describe_devices(strategy: Any) -> str:
         import jax
 
         kind, count = jax.devices()[0].device_kind, strategy.num_replicas_in_sync
-        return f"{kind} (JAX)" if count == 1 else f"{count} x {kind} (JAX)"
+        several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+        return f"{kind} (JAX)" if count == 1 else f"{count} x {kind}{several} (JAX)"
     import tensorflow as tf
 
     if isinstance(strategy, tf.distribute.MirroredStrategy):
@@ -170,7 +187,14 @@ def machine_memory() -> int | None:
 
 
 def device_memory() -> int | None:
-    """Returns the bytes of memory of a device that trains: of the first GPU, or this machine's."""
+    """Returns the bytes of memory of a device that trains: of the first GPU, or this machine's.
+
+    Of several processes' the least, so that all take the same decisions.
+    """
+    return processes.least(_own_device_memory())
+
+
+def _own_device_memory() -> int | None:
     gpus = list_gpus()
     if not gpus:
         return machine_memory()

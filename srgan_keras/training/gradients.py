@@ -114,10 +114,16 @@ def in_parts(function: Callable, batch: Sequence[Any], parts: int) -> tuple[list
     """
     if parts == 1:
         return function(*batch)
-    batch = [ops.reshape(x, (parts, -1, *x.shape[1:])) for x in batch]
+    # Each takes every `parts`-th picture, so that on JAX it is spread over all devices, as the
+    # batch is.
+    batch = [ops.swapaxes(ops.reshape(x, (-1, parts, *x.shape[1:])), 0, 1) for x in batch]
     loop = _jax_loop if keras.backend.backend() == "jax" else _tensorflow_loop
     sums, outputs = loop(function, batch, parts)
-    return sums, keras.tree.map_structure(lambda x: ops.reshape(x, (-1, *x.shape[2:])), outputs)
+
+    def join(x):
+        return ops.reshape(ops.swapaxes(x, 0, 1), (-1, *x.shape[2:]))
+
+    return sums, keras.tree.map_structure(join, outputs)
 
 
 def _tensorflow_loop(function, batch, parts):

@@ -16,13 +16,13 @@ from typing import Any
 import keras
 
 from srgan_keras import run as run_folder
-from srgan_keras.common import cli
+from srgan_keras.common import cli, processes
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import locked, remove_temporaries
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
-from srgan_keras.parts.content import VGGWeightsError, choose_weights
+from srgan_keras.parts.content import choose_weights
 from srgan_keras.recipe import Recipe
 from srgan_keras.training import callbacks
 from srgan_keras.training.devices import (
@@ -114,20 +114,24 @@ def train(
         VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
     """
     run, session = Path(run), Session(**options)
-    run_folder.check_new(run, resume)
+    first = processes.is_first()
+    if first:
+        run_folder.check_new(run, resume)
     known = run_folder.read_settings(run) if resume else {}
-    with locked(run):
-        for folder in (run, run / run_folder.CHECKPOINTS):
+    with locked(run) if first else contextlib.nullcontext():
+        for folder in (run, run / run_folder.CHECKPOINTS) if first else ():
             remove_temporaries(folder)
         vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
         devices = choose_strategy(session.strategy)
         count = devices.num_replicas_in_sync
         data = load_data(data_folder, recipe, count, run if resume else None)
+        processes.check_same("trainings", [recipe.every_setting(), data.facts, resume, options])
         check_crops(data.facts, known.get("crops"), new_data, run)
         steps = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
         steps = known.get("steps_per_epoch", steps)
         gan, recipe = build_to_fit(recipe, data, steps, devices, vgg_weights, session)
         unlogged = start(gan, recipe, run, steps, resume, init_generator)
+        processes.check_same("states of the run", [gan.step, bool(unlogged)])
         check_executions(steps, gan.step, session.steps_per_execution)
         paths = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
         facts = {name: path and absolute(path) for name, path in paths.items()}
@@ -138,17 +142,6 @@ def train(
         if finished:
             export_saved_model(gan, run)
     return finished
-
-
-def without_vgg_if_offline(recipe: Recipe) -> Recipe:
-    """Returns the recipe, with pixel MSE as content loss if VGG19's weights cannot be had."""
-    try:
-        recipe.content.build()
-    except VGGWeightsError as error:
-        print(cli.with_flags(str(error)))
-        print("The demonstration goes on with pixel MSE as its content loss.")
-        return recipe.with_settings(content_loss="mse")
-    return recipe
 
 
 def load_data(
@@ -217,7 +210,8 @@ def build_to_fit(
             content_loss = recipe.content.build(vgg_weights)
         steps = session.steps_per_execution
         gan = build_gan(recipe, content_loss, use_xla(), steps, vgg_weights)
-    print_plan(recipe, gan, data, steps_per_epoch, describe_devices(devices))
+    where = f"{describe_devices(devices)}; batch of {recipe.batch_size}, {batch} on each"
+    print_plan(recipe, gan, data, steps_per_epoch, where)
     micro_batch = fit_into_memory(gan, content_loss, recipe, batch, session.check_memory)
     return gan, recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
 
@@ -356,16 +350,20 @@ def make_reports(run: Path, recipe: Recipe, data: Data, session: Session) -> lis
     """The callbacks that write into the run folder."""
     pairs = batches.sample_pairs(data.samples, recipe.pairs)
     checkpoint = callbacks.Checkpoint(run, session.checkpoint_minutes, session.keep_checkpoints)
-    return [
+    pretrained = processes.is_first() and bool(run_folder.read_settings(run).get("init_generator"))
+    # Of several processes all have what computes or decides.
+    computing = [
         checkpoint,  # First: what fails later costs nothing.
         Health(pairs[0], recipe, session.on_collapse, checkpoint.all_is_well),
         *([] if on_jax() else [callbacks.TensorBoardLogs(run)]),
-        callbacks.SamplePictures(run, pairs, recipe),
+        callbacks.SamplePictures(run, pairs, recipe, pretrained),
+    ]
+    writing = [
         *([callbacks.KeepNetworks(run, recipe.save_every)] if recipe.save_every else []),
         callbacks.Log(run),
         callbacks.LossCurves(run),
-        callbacks.StopOnSignal(),
     ]
+    return [*computing, *(writing if processes.is_first() else []), callbacks.StopOnSignal()]
 
 
 def load_generator_weights(gan: SRGAN, source: str, recipe: Recipe) -> None:
@@ -383,7 +381,8 @@ def load_generator_weights(gan: SRGAN, source: str, recipe: Recipe) -> None:
     if describe_network(trained) != describe_network(gan.generator):
         raise UserError(
             f"The generator of {source} does not fit this recipe. Give what it was trained with"
-            f"{describe_difference(Path(source), recipe)}."
+            f"{describe_difference(Path(source), recipe)}; or start from nothing: `init_generator` "
+            "none."
         )
     for generator in (gan.generator, gan.averaged_generator):
         generator.set_weights(trained.get_weights())
@@ -477,7 +476,8 @@ def fit(
     Raises:
         UserError: if memory runs out, or a crop cannot be read.
     """
-    size, started = recipe.batch_size * recipe.batches_per_step, time.monotonic()
+    size = recipe.batch_size * recipe.batches_per_step
+    started, before = time.monotonic(), gan.step
     finished, held_out = True, held_out_batches(gan, data, recipe)
     try:
         if unlogged:
@@ -506,7 +506,9 @@ def fit(
     except Exception as error:
         explain(error, data, recipe, reports)
         raise
-    print(f"{gan.step} steps, {time.monotonic() - started:.0f} s; peak memory {peak_memory()}")
+    seconds = time.monotonic() - started
+    rate = size * (gan.step - before) / seconds
+    print(f"{gan.step} steps, {seconds:.0f} s, {rate:.1f} crops/s; peak memory {peak_memory()}")
     return finished
 
 
