@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 
 from srgan_keras.common import cli
 from srgan_keras.common.files import replacing
+from srgan_keras.inference.runtimes import is_installed
 from srgan_keras.inference.timing import time_upscaling
 from srgan_keras.run import versions
 from srgan_keras.training.devices import (
@@ -50,7 +51,16 @@ STEPS = [
     (384, 1, "pixel_shuffle", "float32", "pooling"),
 ]
 PARTS = (96, 4, "pixel_shuffle")
-UPSCALINGS = list(itertools.product([96, 1024], PRECISIONS))
+UPSCALINGS = [
+    (side, precision, runtime)
+    for side in (96, 384, 1024)
+    for precision, runtime in (
+        ("float32", "tensorflow"),
+        ("bfloat16", "tensorflow"),
+        ("float32", "openvino"),
+        ("float32", "onnx"),
+    )
+]
 INPUT = (96, 16)
 SECTIONS = ("step", "parts", "upscale", "input")
 
@@ -79,9 +89,11 @@ def main(argv: list[str] | None = None) -> None:
         if "parts" in args.only:
             report["parts"] = report_parts(time_it, args.out / "parts.png")
         if "upscale" in args.only:
-            print_header("upscaling", "side, precision")
+            print_header("upscaling", "side, precision, runtime")
             report["upscale"] = [
-                print_row(case, time_it(time_upscaling, *case)) for case in UPSCALINGS
+                print_row(case, time_it(time_upscaling, *case))
+                for case in UPSCALINGS
+                if is_installed(case[2])
             ]
         if "input" in args.only:
             result = report["input"] = time_it(time_input, *INPUT)

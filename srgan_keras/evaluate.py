@@ -99,7 +99,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "repeated",
     )
     option("--scale", type=cli.positive_int, default=4, help="factor between LR and HR")
-    option("--tile", type=cli.positive_int, default=256, help="as for srgan_keras.upscale")
+    option(
+        "--tile",
+        type=cli.positive_int_or_auto,
+        default="auto",
+        help="as for srgan_keras.upscale",
+    )
     option(
         "--degrade",
         metavar="WHAT",

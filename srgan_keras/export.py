@@ -1,8 +1,9 @@
-"""Writes a trained generator as a SavedModel that takes and gives 8-bit pictures.
+"""Writes a trained generator in a format that takes and gives 8-bit pictures, and checks it.
 
     python -m srgan_keras.export RUN_OR_NAME
+    python -m srgan_keras.export RUN_OR_NAME --format onnx
 
-This is the command line; the format is `inference.formats`.
+This is the command line; the formats are `inference.formats`, the check is `inference.parity`.
 """
 
 if __name__ == "__main__":  # In front of the imports, as `start` says.
@@ -11,31 +12,84 @@ if __name__ == "__main__":  # In front of the imports, as `start` says.
     cli.start("srgan_keras.export")
 
 
+import argparse
 import shlex
 from pathlib import Path
 
 from srgan_keras.common import cli
-from srgan_keras.inference.formats import PRECISIONS, check_replaceable, export
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import SAVED_MODEL
+from srgan_keras.inference.formats import check_replaceable, export, export_file
 from srgan_keras.inference.graph import reach
-from srgan_keras.inference.pretrained import PRETRAINED, load_generator
-from srgan_keras.run import SAVED_MODEL
+from srgan_keras.inference.parity import SIDE, check_parity
+from srgan_keras.inference.pretrained import load_generator
+from srgan_keras.inference.runtimes import RUNTIMES, check_installed
+from srgan_keras.inference.sources import PRETRAINED
 from srgan_keras.training.devices import warn_of_slow_bfloat16
+
+FORMATS = ("savedmodel", "onnx", "litert", "openvino")
+#: Format -> what is worth knowing before it is used elsewhere.
+LIMITS = {
+    "litert": "LiteRT on the GPUs of telephones wants pictures of one size: set it there.",
+    "onnx": "",
+    "openvino": "The .bin file beside it belongs to it.",
+    "savedmodel": "",
+}
 
 
 def main(argv: list[str] | None = None) -> None:
     """The command line; see the module's docstring."""
+    args = parse_arguments(argv)
+    suffix = "" if args.format == "savedmodel" else RUNTIMES[args.format][2]
+    if suffix:
+        check_installed(args.format)
+    generator = load_generator(args.source, args.blend)
+    out = args.out or default_out(args.source, suffix, generator)
+    if out.suffix != suffix and suffix:
+        raise UserError(f"`out` must end in {suffix} for {args.format}. Received: {out}")
+    if not suffix:
+        check_replaceable(out)
+    if args.precision == "bfloat16":
+        warn_of_slow_bfloat16("--precision bfloat16")
+    if suffix:
+        export_file(generator, out, args.precision)
+    else:
+        export(generator, out, args.precision)
+    found = check_parity(generator, out)
+    print(f"{out}, checked on a photograph of {SIDE}x{SIDE} pixels: {found}.")
+    if LIMITS[args.format]:
+        print(LIMITS[args.format])
+    print("Upscale a picture with it:")
+    print(f"  python -m srgan_keras.upscale PHOTO --model {shlex.quote(str(out))} --out upscaled")
+
+
+def default_out(source: str, suffix: str, generator: object) -> Path:
+    """Where a generator goes: beside its own file, or here under its name and scale."""
+    if source in PRETRAINED:
+        return Path(f"{source}_x{reach(generator)[0]}{suffix}")
+    path = Path(source)
+    if not suffix:
+        return (path.parent if path.suffix == ".keras" else path) / SAVED_MODEL
+    return path.with_suffix(suffix) if path.suffix == ".keras" else path / f"generator{suffix}"
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Parses the command line."""
     parser = cli.Parser(
         prog="python -m srgan_keras.export",
-        description="Writes a trained generator as a SavedModel.",
+        description="Writes a trained generator in a format for other programs, and checks it.",
     )
     parser.add_argument(
         "source", metavar="RUN", help="a run, a .keras file, or a name such as srresnet"
     )
     parser.add_argument(
+        "--format", choices=FORMATS, default="savedmodel", help="of what is written"
+    )
+    parser.add_argument(
         "--out",
-        type=cli.folder,
-        metavar="FOLDER",
-        help="folder to write; default: RUN/saved_model, or NAME_x4",
+        type=Path,
+        metavar="PATH",
+        help="folder (of a SavedModel) or file to write; default: beside the generator, or NAME_x4",
     )
     parser.add_argument(
         "--blend",
@@ -44,21 +98,18 @@ def main(argv: list[str] | None = None) -> None:
         help="mixes srresnet (0: nearest to the photograph) with srgan (1: the most detail)",
     )
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of weights and arithmetic"
+        "--precision",
+        choices=("float32", "bfloat16", "int8"),
+        default="float32",
+        help="of weights and arithmetic; bfloat16 for SavedModels, int8 for LiteRT",
     )
     args = parser.parse_args(argv)
-
+    home = {"bfloat16": "savedmodel", "int8": "litert"}.get(args.precision, args.format)
+    if args.format != home:
+        parser.error(f"--precision {args.precision} is for --format {home} alone")
     if args.out:
-        check_replaceable(args.out)
-    generator = load_generator(args.source, args.blend)
-    if args.precision == "bfloat16":
-        warn_of_slow_bfloat16("--precision bfloat16")
-    run = Path(args.source)
-    if args.source in PRETRAINED:
-        default = Path(f"{args.source}_x{reach(generator)[0]}")
-    else:
-        default = (run.parent if run.suffix == ".keras" else run) / SAVED_MODEL
-    out = args.out or default
-    export(generator, out, args.precision)
-    print("Upscale a picture with it:")
-    print(f"  python -m srgan_keras.upscale PHOTO --model {shlex.quote(str(out))} --out upscaled")
+        try:
+            cli.folder(args.out if args.format == "savedmodel" else args.out.parent)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --out: {error}")
+    return args

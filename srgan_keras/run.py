@@ -17,6 +17,7 @@ import numpy as np
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import (
+    GENERATOR,
     LOCK,
     checksum,
     is_temporary,
@@ -34,10 +35,8 @@ CHECKPOINTS = "checkpoints"
 OLD_CHECKPOINT = f"{CHECKPOINTS}/latest.weights.h5"  # of earlier versions, which had one
 METRICS = "metrics of the epoch"  # in a checkpoint
 DIGITS = 16  # of a checkpoint's checksum that are in its name
-GENERATOR = "generator.keras"
 BEST_GENERATOR = "best_generator.keras"
 DISCRIMINATOR = "discriminator.keras"
-SAVED_MODEL = "saved_model"
 SAMPLES = "samples"
 CURVES = "losses.png"
 TENSORBOARD = "tensorboard"

@@ -30,14 +30,22 @@ from srgan_keras.inference.photos import (
     find_photos,
     identify_model,
 )
-from srgan_keras.inference.upscaler import Upscaler
+from srgan_keras.inference.runtimes import PRECISIONS
+from srgan_keras.inference.upscaler import CHOICES, Upscaler
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     args = parse_arguments(argv)
     photos = find_photos(args.photos, args.out)
-    model = Upscaler(args.model, args.blend, tile=args.tile)
+    model = Upscaler(
+        args.model,
+        args.blend,
+        tile=args.tile,
+        runtime=args.runtime,
+        device=args.device,
+        precision=args.precision,
+    )
     size = Size(args.outscale, args.width, args.height)
     finished = Finished(args.out, decisive_settings(args), args.shard)
     ending = size.ending(model.scale) if args.suffix is None else args.suffix
@@ -65,7 +73,7 @@ def plan(photos: list, args: argparse.Namespace, ending: str) -> list[tuple[Path
 
 def decisive_settings(args: argparse.Namespace) -> dict[str, Any]:
     """What decides how a result looks, beside the photograph and the name of the result."""
-    names = ("blend", "quality", "strip_metadata", "outscale", "width", "height")
+    names = ("blend", "precision", "quality", "strip_metadata", "outscale", "width", "height")
     settings = {name: getattr(args, name) for name in names}
     return {**settings, "model": identify_model(args.model), "version": __version__}
 
@@ -119,8 +127,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     option(
         "--model",
         default="srgan",
-        help="srgan, srresnet, vdsr, srcnn, a run of srgan_keras.train, a .keras file or a "
-        "SavedModel",
+        help="srgan, srresnet, vdsr, srcnn, a run of srgan_keras.train, a .keras file, or what "
+        "srgan_keras.export wrote",
     )
     option(
         "--blend",
@@ -130,9 +138,24 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     option(
         "--tile",
-        type=cli.positive_int,
-        default=256,
-        help="side of the pieces that a large photograph goes through in; less needs less memory",
+        type=cli.positive_int_or_auto,
+        default="auto",
+        help="side of the pieces that a large photograph goes through in; less needs less memory, "
+        "auto fits what there is",
+    )
+    option(
+        "--runtime",
+        choices=CHOICES,
+        default="auto",
+        help="what computes: auto is OpenVINO where it is installed and there is no GPU",
+    )
+    option("--device", default="auto", help="auto, cpu, gpu, gpu:1; npu with OpenVINO")
+    option(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="float32",
+        help="auto is bfloat16 where the machine computes in it and a test picture comes out the "
+        "same, but for one grey level",
     )
     _add_output_options(parser)
     args = parser.parse_args(argv)

@@ -27,6 +27,13 @@ tf.config.set_logical_device_configuration(
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """What is prepared for other runtimes, away from the user's own."""
+    monkeypatch.setenv("SRGAN_KERAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def shared():
     """The development data, ../shared/data; skips where it is absent."""

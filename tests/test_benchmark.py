@@ -67,7 +67,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(inference_timing, "WARM_UP", 1)
     monkeypatch.setattr(benchmark, "STEPS", [(32, 1, "pixel_shuffle", "float32")])
     monkeypatch.setattr(benchmark, "PARTS", (32, 1, "pixel_shuffle"))
-    monkeypatch.setattr(benchmark, "UPSCALINGS", [(8, "bfloat16")])
+    monkeypatch.setattr(benchmark, "UPSCALINGS", [(8, "bfloat16", "tensorflow")])
     monkeypatch.setattr(benchmark, "INPUT", (32, 1))
     monkeypatch.setattr(benchmark, "ProcessPoolExecutor", Here)
 

@@ -84,7 +84,8 @@ CASES = [
     ("evaluate --data photos --degrade jpeg0", "degrade must be jpeg .* Received: 'jpeg0'"),
     ("evaluate --data photos photos", "have the same name"),
     ("export srgan --blend nan", "--blend mixes .* Received: blend=nan"),
-    ("export srgan --precision int8", "--precision: invalid choice: 'int8'"),
+    ("export srgan --precision int8", "--precision int8 is for --format litert alone"),
+    ("export srgan --precision int4", "--precision: invalid choice: 'int4'"),
     ("benchmark --repeats 0", "--repeats: must be a whole number above 0. Received: 0"),
     ("benchmark --only everything", "--only: invalid choice: 'everything'"),
     ("compare --data crops --sets photos --set crop_size", "NAME=VALUE. Received: crop_size"),
@@ -279,8 +280,8 @@ def here(world, monkeypatch):
     monkeypatch.setattr(download, "WAITS", ())
     monkeypatch.setattr(memory, "device_memory", lambda: 8e9)
 
-    def load(model, blend, tile):
-        return Interpolation(model, 4) if model == "nearest" else Upscaler(model, blend, tile=tile)
+    def load(model, blend, **options):
+        return Interpolation(model, 4) if model == "nearest" else Upscaler(model, blend, **options)
 
     monkeypatch.setattr(upscale, "Upscaler", load)
     return world

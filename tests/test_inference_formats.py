@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -89,3 +90,14 @@ def test_what_cannot_be_written_is_one_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises((UserError, OSError)):
         export(build_generator(filters=1, residual_blocks=0), tmp_path / "file" / "model")
+
+
+def test_the_signature_takes_what_tensorflow_serving_takes(exported):
+    """Its REST body, `instances`, is a list of the values of the one input, without its name."""
+    signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+    (name, spec), *others = signature.structured_input_signature[1].items()
+    assert not others
+    assert (spec.dtype, spec.shape.as_list()) == (tf.uint8, [None, None, None, 3])
+    body = json.loads(json.dumps({"instances": np.full((2, 3, 4, 3), 7).tolist()}))
+    result = signature(**{name: tf.constant(body["instances"], spec.dtype)})
+    assert {key: value.shape for key, value in result.items()} == {"pixels": (2, 12, 16, 3)}

@@ -15,14 +15,9 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import open_picture, write_png
 from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.evaluation import tables
-from srgan_keras.inference import pretrained
-from srgan_keras.inference.pretrained import (
-    PRETRAINED,
-    WEIGHTS,
-    load_generator,
-    load_pretrained,
-    stored_setting,
-)
+from srgan_keras.inference import sources
+from srgan_keras.inference.pretrained import load_generator, load_pretrained, stored_setting
+from srgan_keras.inference.sources import PRETRAINED, WEIGHTS
 from srgan_keras.inference.upscaler import load_method
 from srgan_keras.systems.srgan import build_generator
 
@@ -82,7 +77,7 @@ def test_errors(name, blend, message):
 def test_a_damaged_file_is_refused(tmp_path, monkeypatch):
     copy = tmp_path / "weights"
     shutil.copytree(WEIGHTS, copy)
-    monkeypatch.setattr(pretrained, "WEIGHTS", copy)
+    monkeypatch.setattr(sources, "WEIGHTS", copy)
     load_pretrained("srgan")
     data = bytearray((copy / "srgan_x4.keras").read_bytes())
     data[-5000] ^= 1

@@ -1,13 +1,16 @@
+import dataclasses
 import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.inference import upscaler
-from srgan_keras.inference.formats import export
+from srgan_keras.inference.formats import export, serving_module
 from srgan_keras.inference.interpolation import Interpolation
+from srgan_keras.inference.runtimes import list_stages
 from srgan_keras.inference.upscaler import Upscaler, load_method
 from srgan_keras.systems.srgan import build_generator
 
@@ -52,10 +55,10 @@ def test_a_generator_newer_than_its_savedmodel_is_taken(tmp_path):
     build_generator(filters=2, residual_blocks=0, scale=4).save(tmp_path / "generator.keras")
     exported = (tmp_path / "saved_model" / "saved_model.pb").stat().st_mtime
     os.utime(tmp_path / "generator.keras", (exported + 1, exported + 1))
-    assert Upscaler(tmp_path).scale == 4
+    assert Upscaler(tmp_path, runtime="tensorflow").scale == 4
     assert Upscaler(tmp_path / "saved_model").scale == 2
     os.utime(tmp_path / "generator.keras", (exported - 1, exported - 1))
-    assert Upscaler(tmp_path).scale == 2
+    assert Upscaler(tmp_path, runtime="tensorflow").scale == 2
 
 
 def test_the_generator_is_taken_where_it_has_changed_since_its_savedmodel(tmp_path):
@@ -67,18 +70,64 @@ def test_the_generator_is_taken_where_it_has_changed_since_its_savedmodel(tmp_pa
         with generator.open("ab") as file:
             file.write(content)  # Keras does not mind what comes after.
         os.utime(generator, (time, time))
-        assert Upscaler(tmp_path).scale == scale
+        assert Upscaler(tmp_path, runtime="tensorflow").scale == scale
 
 
-def test_out_of_memory_names_the_tile(saved_model, monkeypatch):
-    model = Upscaler(saved_model, tile=100)
+@pytest.mark.parametrize("message", ["OOM when allocating tensor", "std::bad_alloc"])
+def test_short_of_memory_tiles_are_halved(saved_model, capsys, message):
+    model = Upscaler(saved_model, tile=40)
+    expected = model(picture())
+    *_, last = stages = model._stages
+    sizes = []
 
-    def fail(pixels):
-        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+    def run(x):
+        sizes.append(x.shape)
+        if max(x.shape) > 25 + 2 * last.extent.margin:
+            raise RuntimeError(message)
+        return last.run(x)
 
-    monkeypatch.setattr(model, "_model", type("Model", (), {"serve": staticmethod(fail)}))
-    with pytest.raises(UserError, match=r"45x31 pixels\. Set a `tile` smaller than 100"):
+    model._stages = [*stages[:-1], dataclasses.replace(last, run=run)]
+    assert np.abs(model(picture()).astype(int) - expected).max() <= 1
+    assert capsys.readouterr().err == "Out of memory on 45x31 pixels in tiles of 40: on with 20.\n"
+    model._stages = [dataclasses.replace(last, run=lambda x: run(np.zeros((1, 99, 99, 3))))]
+    with pytest.raises(UserError, match="Out of memory on 45x31 pixels"):
         model(picture())
+
+
+def test_other_errors_are_passed_on(saved_model):
+    model = Upscaler(saved_model)
+    with pytest.raises(TypeError):
+        model(picture()[:, :, :2])
+
+
+def test_two_stages_give_what_the_whole_gives():
+    """The float result, too; where sums are added up in another order, but for the last bits."""
+    generator = build_generator(filters=4, residual_blocks=1, upsampling="pixel_shuffle")
+    lr = picture(40, 140)
+    whole = pixels.to_255(generator(pixels.from_8bit(lr[None]), training=False))[0].numpy()
+    model = Upscaler.of_stages("tensorflow", list_stages(serving_module(generator)))
+    assert [stage.extent.scale for stage in model._stages] == [1, 4]
+    for tile in ("auto", 30):
+        model.tile = tile
+        np.testing.assert_allclose(model.upscale_float(lr.astype(np.float32)), whole, atol=1e-3)
+        difference = np.abs(model(lr).astype(int) - np.asarray(pixels.round_8bit(whole)))
+        assert difference.max() <= 1
+        assert (difference == 0).mean() > 0.999
+
+
+def test_a_savedmodel_of_version_0_1(tmp_path):
+    """It has no stages, and pictures go through the whole in tiles."""
+    module = serving_module(build_generator(filters=4, residual_blocks=1))
+    old = tf.Module()
+    old.weights, old.serve, old.scale, old.margin = (
+        module.weights, module.serve, module.scale, module.margin,
+    )  # fmt: skip
+    tf.saved_model.save(old, str(tmp_path), signatures={"serving_default": old.serve})
+    model = Upscaler(tmp_path, tile=20)
+    assert model.bits == 8
+    whole = module.serve(tf.constant(picture()[None]))["pixels"][0].numpy()
+    assert np.abs(model(picture()).astype(int) - whole).max() <= 1
+    np.testing.assert_array_equal(model(picture()), model.upscale_float(picture() + np.float32(0)))
 
 
 def test_methods_by_name(saved_model, tmp_path):
@@ -93,6 +142,6 @@ def test_methods_by_name(saved_model, tmp_path):
 def test_a_shipped_name_needs_no_file(monkeypatch):
     asked = []
     monkeypatch.setattr(upscaler, "_serve", lambda *arguments: asked.append(arguments))
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         load_method("srgan", 4)
-    assert asked == [("srgan", None)]
+    assert asked == [("srgan", None, "auto", "float32")]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn, TextIO, TypeVar
 
+from srgan_keras.common.chatter import without_chatter
 from srgan_keras.common.errors import UserError
 
 Item = TypeVar("Item")
@@ -68,6 +69,11 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def positive_int_or_auto(text: str) -> int | str:
+    """Argument type: a whole number of at least 1, or the word auto."""
+    return text if text == "auto" else positive_int(text)
+
+
 def ratio(text: str) -> float:
     """Argument type: a number in [0, 1]."""
     try:
@@ -117,7 +123,8 @@ def start(module: str) -> NoReturn:
                 f"Keras' backend {backend!r} (environment variable KERAS_BACKEND) is not installed "
                 f"or not one that this runs on: {', '.join(BACKENDS)}."
             )
-        command = importlib.import_module(module)
+        with without_chatter():
+            command = importlib.import_module(module)
         signal.signal(signal.SIGINT, previous)
         return command.main(argv)
 

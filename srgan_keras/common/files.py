@@ -10,6 +10,10 @@ from pathlib import Path
 
 from srgan_keras.common.errors import UserError
 
+#: Of the files of a run folder, those that programs without Keras open, too.
+GENERATOR = "generator.keras"
+SAVED_MODEL = "saved_model"
+
 _TEMPORARY = ".tmp-"
 LOCK = ".lock"
 

@@ -36,7 +36,12 @@ def to_8bit(images: Any) -> Any:
     Returns:
         uint8 tensor of the same shape.
     """
-    return ops.cast(ops.round(ops.clip(to_255(images), 0.0, 255.0)), "uint8")
+    return round_8bit(to_255(images))
+
+
+def round_8bit(pixels: Any) -> Any:
+    """Clips to [0, 255] and rounds to 8 bits what `to_255` gives."""
+    return ops.cast(ops.round(ops.clip(pixels, 0.0, 255.0)), "uint8")
 
 
 def luma(images: Any) -> Any:

@@ -1,10 +1,16 @@
-"""File formats that need nothing of this package: the SavedModel.
+"""File formats that need nothing of this package: SavedModel, ONNX, OpenVINO's and LiteRT's.
 
 Scaling, clipping and rounding are inside, so that whoever loads it gives and takes 8-bit pictures.
 """
 
+import contextlib
+import functools
+import json
 import os
 import re
+import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +21,13 @@ from keras import layers
 from srgan_keras.common import pixels
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import checksum, replacing
-from srgan_keras.inference.graph import fold_batch_normalization, reach, replace_layers
+from srgan_keras.inference.graph import fold_batch_normalization, reach, replace_layers, split
+from srgan_keras.inference.runtimes import KEY, PRECISIONS, RUNTIMES, ConversionError, Extent
+from srgan_keras.inference.sources import BESIDE
 from srgan_keras.run import GENERATOR
 
-PRECISIONS = ("float32", "bfloat16")
-#: The file of a SavedModel that says which generator was beside it when it was written.
-BESIDE = "generator.sha256"
+#: Of ONNX, understood by ONNX Runtime since 1.12 (2022).
+OPSET = 17
 #: What the folder of a SavedModel holds.
 OWN = re.compile(rf"(saved_model|fingerprint)\.pb|{BESIDE}|assets|variables(/variables\.[\w.-]+)?")
 
@@ -36,9 +43,11 @@ def serving_module(generator: keras.Model, precision: str = "float32") -> tf.Mod
 
     Returns:
         `tf.Module` with `serve`, a function of `pixels`, uint8 `(batch, h, w, 3)` of any size, that
-        gives a dict of `pixels`, uint8 `(batch, scale * h, scale * w, 3)`; and with two numbers for
-        programs that upscale piece by piece: `scale`, and `margin`, how far in LR pixels a result
-        looks around. Batch normalisations are folded into the convolutions.
+        gives a dict of `pixels`, uint8 `(batch, scale * h, scale * w, 3)`. For programs that
+        upscale piece by piece it has two numbers, `scale`, and `margin`, how far in LR pixels a
+        result looks around; and what `serve` consists of: `stages`, functions from float32 to
+        float32, pixels in [0, 255] not rounded, and `extents`, their `runtimes.Extent`s, int32
+        `(stages, 3)`. Batch normalisations are folded into the convolutions.
 
     Raises:
         ValueError: if the precision is unknown.
@@ -51,18 +60,43 @@ def serving_module(generator: keras.Model, precision: str = "float32") -> tf.Mod
         raise UserError(
             f"A SavedModel needs Keras' TensorFlow backend. Received: KERAS_BACKEND={backend}"
         )
-    folded = fold_batch_normalization(generator, precision)
-    if any(isinstance(layer, layers.UpSampling2D) for layer in folded.layers):
-        folded = replace_layers(folded, {layers.UpSampling2D: FreeUpSampling2D})
+    parts = split(fold_batch_normalization(generator, precision))
+    models = [_free(model) for model, _ in parts]
+    module = tf.Module()
+    module.weights = [weight for model in models for weight in model.weights]
+    module.scale, module.margin = map(tf.Variable, reach(generator))
+    module.extents = tf.Variable([extent for _, extent in parts])
+    module.stages = [
+        _trace(model, first=model is models[0], last=model is models[-1]) for model in models
+    ]
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="pixels")])
     def serve(lr):
-        return {"pixels": pixels.to_8bit(folded(pixels.from_8bit(lr), training=False))}
+        x = tf.cast(lr, tf.float32)
+        for stage in module.stages:
+            x = stage(x)
+        return {"pixels": pixels.round_8bit(x)}
 
-    module = tf.Module()
-    module.weights, module.serve = folded.weights, serve
-    module.scale, module.margin = map(tf.Variable, reach(generator))
+    module.serve = serve
     return module
+
+
+def _free(model: keras.Model) -> keras.Model:
+    if not any(isinstance(layer, layers.UpSampling2D) for layer in model.layers):
+        return model
+    return replace_layers(model, {layers.UpSampling2D: FreeUpSampling2D})
+
+
+def _trace(model: keras.Model, first: bool, last: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Makes a function of a stage: float32 in and out, and pixels in [0, 255], not rounded."""
+    shape = (None, None, None, model.input.shape[-1])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name="x")])
+    def stage(x):
+        x = model(pixels.from_8bit(x) if first else x, training=False)
+        return pixels.to_255(x) if last else tf.cast(x, tf.float32)
+
+    return stage
 
 
 def export(generator: keras.Model, folder: str | os.PathLike, precision: str = "float32") -> None:
@@ -89,6 +123,108 @@ def export(generator: keras.Model, folder: str | os.PathLike, precision: str = "
             raise UserError(f"{folder} cannot be written: {error.message}") from error
 
 
+def write_stages(generator: keras.Model, runtime: str, folder: Path) -> None:
+    """Writes the stages of a generator, float32 in and out, as files of a runtime.
+
+    Args:
+        generator: as for `serving_module`.
+        runtime: `"openvino"` or `"onnx"`.
+        folder: that is there, for a file of each stage; their names sort as the stages run.
+
+    Raises:
+        ConversionError: if the runtime's converter does not know the network.
+        UserError: as `serving_module`.
+    """
+    module = serving_module(generator)
+    _, _, suffix = RUNTIMES[runtime]
+    for index, stage in enumerate(module.stages):
+        extent = Extent(*map(int, module.extents[index]))
+        _convert(WRITERS[runtime], runtime, stage, extent, folder / f"{index}{suffix}")
+
+
+def export_file(
+    generator: keras.Model, file: str | os.PathLike, precision: str = "float32"
+) -> None:
+    """Writes a generator as one file, from `pixels`, uint8 `(batch, h, w, 3)` of any size, to
+    `enlarged`, uint8 `(batch, scale * h, scale * w, 3)`.
+
+    Args:
+        generator: as for `serving_module`.
+        file: its suffix is that of a runtime: .onnx, .tflite, or .xml, beside which a .bin is
+            written.
+        precision: `"float32"`, or for LiteRT `"int8"`: weights in 8 bits, and what convolutions
+            read, too, in the range that each has at the time; sums stay float32. (With all feature
+            maps in 8 bits, their ranges measured on the shipped training photographs before, SRGAN
+            came within 17 dB of its float32 picture; this way within 44.)
+
+    Raises:
+        ConversionError: if the runtime's converter does not know the network.
+        UserError: if the file cannot be replaced; and as `serving_module`.
+    """
+    file = Path(file)
+    runtime = next(name for name, (_, _, suffix) in RUNTIMES.items() if suffix == file.suffix)
+    if file.is_dir():
+        raise UserError(f"{file} is a folder. Choose another file.")
+    extents = [extent for _, extent in split(generator)]
+    memory = max(extent.memory for extent in extents)
+    write = WRITERS[runtime]
+    if precision == "int8":
+        write = functools.partial(_write_litert, int8=True)
+    serve = serving_module(generator).serve
+
+    @tf.function(input_signature=serve.input_signature)
+    def enlarge(pixels):  # In ONNX, what goes in and what comes out have different names.
+        return {"enlarged": serve(pixels)["pixels"]}
+
+    with contextlib.ExitStack() as stack:
+        if runtime == "openvino":
+            stack.enter_context(replacing(file.with_suffix(".bin")))
+        unfinished = stack.enter_context(replacing(file))
+        _convert(write, runtime, enlarge, Extent(*reach(generator), memory), unfinished)
+
+
+def _convert(write: Callable, runtime: str, function: Any, extent: Extent, path: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # The converters use what NumPy and Python deprecate.
+            write(function, extent, path)
+    except OSError:
+        raise
+    except Exception as error:  # Whatever a converter raises for an operation it lacks.
+        reason = " ".join(str(error).split())
+        reason = reason.split("Summary:")[-1].split("To facilitate")[0].strip(" -.")[:200]
+        raise ConversionError(f"{runtime} cannot have this network: {reason}.") from error
+
+
+def _write_openvino(function: Any, extent: Extent, path: Path) -> None:
+    import openvino
+
+    model = openvino.convert_model(function.get_concrete_function())
+    model.set_rt_info(json.dumps(extent), KEY)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _write_onnx(function: Any, extent: Extent, path: Path) -> None:
+    import tf2onnx
+
+    model, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(extent)
+    path.write_bytes(model.SerializeToString())
+
+
+def _write_litert(function: Any, extent: Extent, path: Path, int8: bool = False) -> None:
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
+    if int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    path.write_bytes(converter.convert())
+    with zipfile.ZipFile(path, "a") as archive:  # behind its end, where its metadata belongs
+        archive.writestr(KEY, json.dumps(extent))
+
+
+WRITERS = {"openvino": _write_openvino, "onnx": _write_onnx, "litert": _write_litert}
+
+
 def check_replaceable(folder: Path) -> None:
     """Looks whether a SavedModel can be written to a folder, and nothing else is lost.
 
@@ -102,20 +238,6 @@ def check_replaceable(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if not OWN.fullmatch(path.relative_to(folder).as_posix()):
             raise UserError(f"{path} is not of the SavedModel. Move it, or choose another folder.")
-
-
-def is_stale(folder: Path, generator: Path) -> bool:
-    """Whether a run's generator is another than when the SavedModel beside it was written.
-
-    Args:
-        folder: of the SavedModel.
-        generator: the .keras file.
-    """
-    record = folder / BESIDE
-    if record.is_file():
-        return record.read_text() != checksum(generator)
-    exported = folder / "saved_model.pb"
-    return generator.stat().st_mtime > exported.stat().st_mtime  # It was written by version 0.1.
 
 
 class FreeUpSampling2D(layers.UpSampling2D):

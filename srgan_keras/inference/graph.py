@@ -1,4 +1,5 @@
-"""A generator as a graph of layers: how far it looks around, and what can be folded away.
+"""A generator as a graph of layers: how far it looks around, what can be folded away, and where it
+can be cut in two.
 
 Both are known only for the layers in the tables below; a network with another one is refused. And
 how many weights any network has, before there is memory for them.
@@ -16,6 +17,7 @@ import numpy as np
 from keras import layers, ops
 
 from srgan_keras.common.errors import UserError
+from srgan_keras.inference.runtimes import Extent
 from srgan_keras.parts.layers import (
     BicubicUpsampling,
     ClipPictures,
@@ -52,6 +54,8 @@ POINTWISE = {
 WHOLE_PICTURE = 2**28
 #: How many pixels away interpolations look.
 INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
+#: How far in LR pixels the second stage of a generator may look around.
+NEAR = 8
 
 
 def reach(generator: keras.Model) -> tuple[int, int]:
@@ -68,19 +72,49 @@ def reach(generator: keras.Model) -> tuple[int, int]:
         UserError: if a layer is not one of those above, or branches of different scale meet.
     """
     graph = _graph(generator)
-    found = {}  # id of a tensor: (its scale, how many LR pixels away it looks)
-    for layer, inputs in _steps(graph):
-        factor, distance = _effect(layer)
-        before = [found[id(x)] for x in inputs] or [(1, Fraction(0))]
-        scale, margin = before[0][0], max(margin for _, margin in before)
-        if any(other != scale for other, _ in before):
-            scales = sorted(other for other, _ in before)
-            raise UserError(
-                f"{layer.name} must join feature maps of one scale. Received: scales {scales}"
-            )
-        found[id(layer.output)] = (scale * factor, margin + Fraction(distance, scale))
-    scale, margin = found[id(graph.output)]
+    scale, margin = _extents(_steps(graph))[id(graph.output)]
     return scale, min(math.ceil(margin), WHOLE_PICTURE)
+
+
+def split(generator: keras.Model) -> list[tuple[keras.Model, Extent]]:
+    """Cuts a generator where all that follows reads one tensor alone and looks not far around.
+
+    Most of a generator's layers work on few channels at the size of LR, and together look far
+    around: they can have a whole picture, or large pieces of it, at once. The last few need most
+    of the memory and look `NEAR` at most: small pieces with little around them are enough.
+
+    Args:
+        generator: as for `reach`.
+
+    Returns:
+        two stages, cut at the narrowest such tensor (the last of several); or one, if there is no
+        such tensor behind the first layer. Each is a model with its `Extent`; the memory is that of
+        the feature maps that are needed at one time, in float32.
+
+    Raises:
+        UserError: as `reach`.
+    """
+    graph = _graph(generator)
+    steps = _steps(graph)
+    extents, needed = _extents(steps), _needed(steps, graph.output)
+    end, far = len(steps) - 1, extents[id(graph.output)][1]
+    cuts = {}  # index of a step whose output is all that is needed behind it: channels
+    for index, (layer, _) in enumerate(steps[1:end], 1):
+        scale, distance = extents[id(layer.output)]
+        if len(needed[index]) == 1 and scale == 1 and far - distance <= NEAR:
+            cuts[index] = layer.output.shape[-1]
+    cut = min(reversed(cuts), key=cuts.get, default=0)
+
+    def stage(first, last):
+        start, output = steps[first - 1][0].output, steps[last][0].output
+        alive = [[*needed[index - 1], steps[index][0].output] for index in range(first, last + 1)]
+        memory = max(sum(4 * x.shape[-1] * extents[id(x)][0] ** 2 for x in xs) for xs in alive)
+        scale, distance = extents[id(output)]
+        margin = min(math.ceil(distance - extents[id(start)][1]), WHOLE_PICTURE)
+        model = keras.Model(start, output, name=f"{graph.name}_from_{first}")
+        return model, Extent(scale, margin, memory)
+
+    return [stage(1, cut), stage(cut + 1, end)] if cut else [stage(1, end)]
 
 
 def fold_batch_normalization(generator: keras.Model, precision: str = "float32") -> keras.Model:
@@ -185,6 +219,33 @@ def _steps(graph: keras.Model) -> list[tuple[Any, list]]:
                 f"Received: {again.name} ({type(again).__name__}), used again"
             )
     return steps
+
+
+def _extents(steps: list) -> dict[int, tuple[int, Fraction]]:
+    """Says of each tensor, by its id, its scale and how many LR pixels away it looks."""
+    found = {}
+    for layer, inputs in steps:
+        factor, distance = _effect(layer)
+        before = [found[id(x)] for x in inputs] or [(1, Fraction(0))]
+        scale, margin = before[0][0], max(margin for _, margin in before)
+        if any(other != scale for other, _ in before):
+            scales = sorted(other for other, _ in before)
+            raise UserError(
+                f"{layer.name} must join feature maps of one scale. Received: scales {scales}"
+            )
+        found[id(layer.output)] = (scale * factor, margin + Fraction(distance, scale))
+    return found
+
+
+def _needed(steps: list, output: Any) -> list[list]:
+    """Lists for each step the tensors that are made by then and needed afterwards."""
+    last = {id(x): index for index, (_, inputs) in enumerate(steps) for x in inputs}
+    last[id(output)] = len(steps)
+    needed = []
+    for index, (layer, _) in enumerate(steps):
+        made = [*(needed[-1] if needed else []), layer.output]
+        needed.append([x for x in made if last.get(id(x), -1) > index])
+    return needed
 
 
 def _effect(layer: Any) -> tuple[int, int]:

@@ -141,5 +141,7 @@ def identify_model(source: str | os.PathLike) -> list[str]:
     if not path.exists():
         return [str(source)]
     files = [path] if path.is_file() else [path / "generator.keras"]
+    if path.suffix == ".xml":  # OpenVINO's weights are beside it.
+        files.append(path.with_suffix(".bin"))
     files += sorted([*path.rglob("saved_model.pb"), *path.rglob("variables/*")])
     return [checksum(file) for file in files if file.is_file()]

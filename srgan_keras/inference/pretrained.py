@@ -13,19 +13,11 @@ import h5py
 import keras
 
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import checksum
 from srgan_keras.inference.graph import count_weights, reach
-from srgan_keras.run import GENERATOR, SETTINGS
+from srgan_keras.inference.sources import PRETRAINED, find_generator, find_shipped
+from srgan_keras.run import SETTINGS
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
 UNPACKED = 10  # times a file's size, and a megabyte: the most that it may unpack to
-#: Name -> SHA-256 checksum of its file.
-PRETRAINED = {
-    "srresnet": "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93",
-    "srgan": "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6",
-    "vdsr": "436343bb8ec8a120c6e1be6edcd37b56af55200a8f5eabf3c6dd404753bad339",
-    "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
-}
 
 
 def load_pretrained(name: str = "srgan", blend: float | None = None) -> keras.Model:
@@ -45,20 +37,14 @@ def load_pretrained(name: str = "srgan", blend: float | None = None) -> keras.Mo
         UserError: if there is no such generator, blend is out of range or not for `"srgan"`, or the
             file is not the one that was shipped.
     """
-    if name not in PRETRAINED:
-        raise UserError(f"There is no generator {name!r}. Names: {', '.join(PRETRAINED)}.")
-    if blend is not None and (name != "srgan" or not 0 <= blend <= 1):
-        raise UserError(
-            f"`blend` mixes srresnet (0) with srgan (1). Received: blend={blend} for {name}"
-        )
-    file = WEIGHTS / f"{name}_x4.keras"
-    if not file.is_file() or checksum(file) != PRETRAINED[name]:
-        raise UserError(f"{file} is missing or damaged. Install srgan-keras again.")
-    generator = keras.models.load_model(file, compile=False)
-    if blend is not None:
-        plain = load_pretrained("srresnet").get_weights()
-        pairs = zip(plain, generator.get_weights(), strict=True)
-        generator.set_weights([(1 - blend) * a + blend * b for a, b in pairs])
+    plain, *detailed = (
+        keras.models.load_model(file, compile=False) for file in find_shipped(name, blend)
+    )
+    if not detailed:
+        return plain
+    (generator,) = detailed
+    pairs = zip(plain.get_weights(), generator.get_weights(), strict=True)
+    generator.set_weights([(1 - blend) * a + blend * b for a, b in pairs])
     return generator
 
 
@@ -79,13 +65,7 @@ def load_generator(source: str | os.PathLike = "srgan", blend: float | None = No
     """
     if str(source) in PRETRAINED or blend is not None:
         return load_pretrained(str(source), blend)
-    source = Path(source)
-    file = source if source.suffix == ".keras" else source / GENERATOR
-    if not file.is_file():
-        raise UserError(
-            f"There is no generator {file}. Give a run of srgan_keras.train, a .keras file, or one "
-            f"of {', '.join(PRETRAINED)}."
-        )
+    (file,) = find_generator(source)
     try:
         refuse_bomb(file)
         generator = keras.models.load_model(file, compile=False, safe_mode=True)

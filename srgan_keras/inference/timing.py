@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from srgan_keras.inference.formats import export
+from srgan_keras.inference.formats import export, write_stages
+from srgan_keras.inference.runtimes import RUNTIMES, open_files
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.systems.srgan import build_generator
 
@@ -87,22 +88,31 @@ def count_flops(model: keras.Model, size: int) -> tuple[float, float]:
     return sum(flops), flops[0]
 
 
-def time_upscaling(repeats: int, side: int, precision: str) -> dict[str, Any]:
-    """Times the enlargement of a square picture by 4 with an exported pixel-shuffle generator.
+def time_upscaling(
+    repeats: int, side: int, precision: str, runtime: str = "tensorflow"
+) -> dict[str, Any]:
+    """Times the enlargement of a square picture by 4 with a pixel-shuffle generator.
 
     Args:
         repeats: int; above half a megapixel two are enough.
         side: of the picture, in pixels.
-        precision: as for `formats.export`.
+        precision: as for `formats.export`; `"float32"` for other runtimes.
+        runtime: `"tensorflow"`, `"openvino"` or `"onnx"`.
 
     Returns:
         dict, as from `measure`.
     """
     generator = build_generator(upsampling="pixel_shuffle")
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        export(generator, Path(folder, "model"), precision)
-        model = Upscaler(Path(folder, "model"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if runtime == "tensorflow":
+            export(generator, folder / "model", precision)
+            files = [folder / "model"]
+        else:
+            write_stages(generator, runtime, folder)
+            files = sorted(folder.glob(f"*{RUNTIMES[runtime][2]}"))
+        model = Upscaler.of_stages(runtime, open_files(runtime, files))
         flops, _ = count_flops(generator, side)
         repeats = repeats if side < 512 else 2  # a megapixel takes long enough
         return measure(lambda: model(picture), repeats, flops, precision)

@@ -1,43 +1,60 @@
 """A trained generator that enlarges pictures of any size.
 
-A SavedModel says itself how it scales: for one, no model code is loaded.
+Which runtime computes it is left to `runtimes`. A file that was exported says itself how it goes
+with pictures: for one, no model code is loaded; and for OpenVINO and ONNX Runtime no TensorFlow.
 """
 
 import os
-from collections.abc import Callable
-from functools import cached_property
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import tensorflow as tf
+from PIL import Image
 
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import GENERATOR
+from srgan_keras.data import SAMPLE_IMAGES
+from srgan_keras.inference import cache, runtimes
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
+from srgan_keras.inference.pieces import SMALL, Box, choose_side
+from srgan_keras.inference.runtimes import RUNTIMES, Stage
+from srgan_keras.inference.sources import BESIDE, PRETRAINED, find_saved_model
+
+CHOICES = ("auto", "tensorflow", "openvino", "onnx")
+NEARLY_ALL = 0.999
 
 
 class Upscaler:
     """A trained generator that enlarges pictures.
 
     A large picture goes through in tiles. Each tile is cut out with as much around it as its result
-    depends on, so the whole has no seams and is what the model makes of it in one piece. A picture
-    that is not larger than that goes through at once, as any does in a network with instance
-    normalisation, which depends on all of it.
+    depends on, so the whole has no seams and is what the model makes of it in one piece. Where the
+    generator has two stages (`graph.split`), tiles are large, all of the picture if there is memory
+    for it, and the second stage takes each in small ones. A network with instance normalisation
+    depends on all of a picture, and never has less of it.
 
     Args:
-        source: folder that `inference.formats.export` wrote, a run folder, or whatever
-            `load_generator` takes. Of a run folder its SavedModel is taken, unless there is none or
-            its generator has changed since.
+        source: a name in `sources.PRETRAINED`; a run folder, or a generator's .keras file; or what
+            `srgan_keras.export` wrote: a SavedModel, .onnx, .xml or .tflite file. TensorFlow takes
+            a run folder's SavedModel, unless there is none or its generator has changed since.
         blend: as for `load_generator`.
-        tile: int, longest side of a tile in LR pixels, its surroundings not counted.
+        tile: int, longest side of a tile in LR pixels, its surroundings not counted; or `"auto"`,
+            as large as the memory there is. Halved where memory turns out to be short.
+        runtime: in `CHOICES`; `"auto"` is OpenVINO where it is installed and no GPU is seen,
+            otherwise TensorFlow, and for a file the one whose format it has.
+        device: `"auto"`, `"cpu"`, `"gpu"` or `"gpu:1"`, as the runtime has them.
+        precision: `"float32"` or `"bfloat16"`; `"auto"` is bfloat16 where the device computes in it
+            and `NEARLY_ALL` values of a photograph come out within one grey level, which is said.
 
     Attributes:
         scale: int, by how much it enlarges.
-        bits: int, how many of what `upscale_float` gives are meaningful: 8 of a SavedModel without
-            the generator that it was made of, else 16.
+        runtime: name of the runtime that computes.
+        precision: that it computes in.
 
     Raises:
-        UserError: if there is no such generator.
+        UserError: if there is no such generator, or the runtime is not there or cannot take it.
     """
 
     def __init__(
@@ -45,14 +62,41 @@ class Upscaler:
         source: str | os.PathLike = "srgan",
         blend: float | None = None,
         *,
-        tile: int = 256,
+        tile: int | str = "auto",
+        runtime: str = "auto",
+        device: str = "auto",
+        precision: str = "float32",
     ) -> None:
-        folder = _find_saved_model(Path(source)) if blend is None else None
-        model = _load_saved_model(folder) if folder else _serve(source, blend)
-        self.scale, self.margin, self.tile = int(model.scale), int(model.margin), tile
-        self._model = model  # owns the variables that its function reads
-        self._source, self._blend = source, blend
-        self.bits = 8 if folder and _is_alone(folder, Path(source)) else 16
+        self.tile = tile
+        first = "float32" if precision == "auto" else precision
+        self.runtime, self._stages = _open(source, blend, runtime, device, first)
+        self.precision = first
+        self.scale = self._stages[-1].extent.scale
+        if precision == "auto" and runtimes.has_bfloat16(self.runtime, device):
+            self._take_bfloat16(source, blend, device)
+
+    @classmethod
+    def of_stages(cls, runtime: str, stages: Sequence[Stage], tile: int | str = "auto") -> Self:
+        """Makes an upscaler of a network that is open already."""
+        upscaler = cls.__new__(cls)
+        upscaler.tile, upscaler.runtime, upscaler._stages = tile, runtime, stages
+        upscaler.scale, upscaler.precision = stages[-1].extent.scale, "float32"
+        return upscaler
+
+    def _take_bfloat16(self, source: Any, blend: float | None, device: str) -> None:
+        """Computes in bfloat16 from now on, if a photograph comes out nearly the same."""
+        if find_saved_model(Path(source)) == Path(source):
+            return  # It computes in what it was exported with.
+        picture, exact = load_sample(), self._stages
+        expected = self(picture).astype(int)
+        self.precision = "bfloat16"
+        _, self._stages = _open(source, blend, self.runtime, device, self.precision)
+        share = np.mean(np.abs(self(picture) - expected) <= 1)
+        if share < NEARLY_ALL:
+            self._stages, self.precision = exact, "float32"
+        word = "within one grey level of float32 on"
+        taken = "taken" if share >= NEARLY_ALL else f"not taken: {NEARLY_ALL:.1%} are asked"
+        print(f"bfloat16 is {word} {share:.2%} of a photograph's values: {taken}.", file=sys.stderr)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """Enlarges `(h, w, 3)` uint8 into `(scale * h, scale * w, 3)` uint8.
@@ -60,33 +104,7 @@ class Upscaler:
         Raises:
             UserError: if memory does not suffice.
         """
-        try:
-            return self._enlarge(picture)
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            height, width, _ = picture.shape
-            way_out = f"Set a `tile` smaller than {self.tile}."
-            if max(height, width) <= self.margin:
-                way_out = "This network needs all of a picture at once: give it a smaller one."
-            raise UserError(f"Out of memory on {width}x{height} pixels. {way_out}") from error
-
-    def _enlarge(self, picture):
-        height, width, _ = picture.shape
-        scale, margin, tile = self.scale, self.margin, self.tile
-        serve = self._serve_8_bits if picture.dtype == np.uint8 else self._serve_floats
-        if max(height, width) <= margin:
-            tile = max(height, width)  # Each tile would be computed from the whole picture.
-        result = np.empty((scale * height, scale * width, 3), picture.dtype)
-        for top in range(0, height, tile):
-            for left in range(0, width, tile):
-                bottom, right = min(top + tile, height), min(left + tile, width)
-                outer_top, outer_left = max(top - margin, 0), max(left - margin, 0)
-                piece = picture[outer_top : bottom + margin, outer_left : right + margin]
-                sr = serve(piece)
-                y, x = scale * (top - outer_top), scale * (left - outer_left)
-                result[scale * top : scale * bottom, scale * left : scale * right] = sr[
-                    y : y + scale * (bottom - top), x : x + scale * (right - left)
-                ]
-        return result
+        return self._fit_memory(picture, np.uint8)
 
     def upscale_float(self, picture: np.ndarray) -> np.ndarray:
         """Enlarges a picture whose values lie between those of 8 bits, and rounds nothing.
@@ -95,30 +113,142 @@ class Upscaler:
             picture: (h, w, 3) float32 in [0, 255].
 
         Returns:
-            (scale * h, scale * w, 3) float32 in [0, 255].
+            (scale * h, scale * w, 3) float32 in [0, 255], of which `bits` are meaningful.
 
         Raises:
             UserError: if memory does not suffice.
         """
-        if self.bits == 8:
-            return self(np.rint(picture).astype(np.uint8)).astype(np.float32)
-        return self(picture)
+        result = self._fit_memory(picture, np.float32)
+        return np.clip(result, 0, 255, out=result)
 
-    def _serve_8_bits(self, piece):
-        return self._model.serve(tf.constant(piece[None]))["pixels"][0].numpy()
+    @property
+    def bits(self) -> int:
+        """How many bits of what `upscale_float` gives are meaningful: 16; but 8 in bfloat16, and of
+        files that take and give 8 bits: .onnx, .xml, .tflite, and SavedModels of version 0.1.
+        """
+        exact = all(stage.dtype is np.float32 for stage in self._stages)
+        return 16 if exact and self.precision == "float32" else 8
 
-    def _serve_floats(self, piece):
-        return self._generator(tf.constant(piece[None]))[0].numpy()
+    def _fit_memory(self, picture: np.ndarray, dtype: type) -> np.ndarray:
+        height, width, _ = picture.shape
+        extents = [stage.extent for stage in self._stages]
+        side = choose_side(extents, height, width) if self.tile == "auto" else self.tile
+        side = min(side, max(height, width))
+        while True:
+            try:
+                return self._enlarge(picture, side, dtype)
+            except Exception as error:
+                if not runtimes.is_short_of_memory(error):
+                    raise
+                said = f"Out of memory on {width}x{height} pixels"
+                if side == 1 or max(height, width) <= sum(extent.margin for extent in extents):
+                    need = "This network needs all of a picture at once: give it a smaller one."
+                    raise UserError(f"{said}. {need}") from error
+            print(f"{said} in tiles of {side}: on with {side // 2}.", file=sys.stderr, flush=True)
+            side //= 2
 
-    @cached_property
-    def _generator(self):
-        return _trace(self._source, self._blend)
+    def _enlarge(self, picture: np.ndarray, side: int, dtype: type) -> np.ndarray:
+        *first, last = self._stages
+        whole = Box(0, 0, *picture.shape[:2])
+        margin = sum(stage.extent.margin for stage in self._stages)
+        if max(whole) <= margin:
+            side = max(whole)  # Each tile would be computed from the whole picture.
+        result = np.empty((self.scale * whole.bottom, self.scale * whole.right, 3), dtype)
+        for tile in whole.split(side):
+            outer = tile.grow(margin, whole)
+            x = picture[outer.within(whole)][None]
+            for stage in first:
+                x = _run(stage, x)
+            for piece in tile.split(SMALL if first else side):
+                inner = piece.grow(last.extent.margin, whole)
+                sr = _run(last, x[:, *inner.within(outer)])[0]
+                sr = _to(dtype, sr[piece.within(inner, self.scale)])
+                result[piece.within(whole, self.scale)] = sr
+        return result
+
+
+def load_sample(side: int = 96) -> np.ndarray:
+    """The middle of a photograph that ships with the package, `(side, side, 3)` uint8."""
+    with Image.open(SAMPLE_IMAGES / "test" / "cat.jpg") as photo:
+        left, top = ((length - side) // 2 for length in photo.size)
+        return np.asarray(photo.crop((left, top, left + side, top + side)))
+
+
+def _run(stage: Stage, x: np.ndarray) -> np.ndarray:
+    return stage.run(np.ascontiguousarray(_to(stage.dtype, x)))
+
+
+def _to(dtype: type, pixels: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 255] as 8 bits, rounded, or as float32; features stay what they are."""
+    if dtype is np.uint8 and pixels.dtype != np.uint8:
+        pixels = np.clip(np.rint(pixels), 0, 255)
+    return pixels.astype(dtype, copy=False)
+
+
+def _open(
+    source: str | os.PathLike, blend: float | None, runtime: str, device: str, precision: str
+) -> tuple[str, list[Stage]]:
+    """Chooses the runtime, and opens the generator with it."""
+    if runtime not in CHOICES:
+        raise UserError(f"`runtime` must be one of {', '.join(CHOICES)}. Received: {runtime!r}")
+    runtimes.check_device(device)
+    path = Path(source)
+    suffixes = {suffix: name for name, (_, _, suffix) in RUNTIMES.items() if suffix}
+    if path.suffix in suffixes and blend is None:
+        if runtime not in ("auto", suffixes[path.suffix]):
+            raise UserError(f"{path} is a file for {suffixes[path.suffix]}, not for {runtime}.")
+        runtime = suffixes[path.suffix]
+        return runtime, runtimes.open_files(runtime, [path], device, precision)
+    saved = find_saved_model(path) if blend is None else None
+    if runtime == "auto":
+        # A SavedModel's own generator is beside it, unless it is of version 0.1.
+        same = saved and saved != path and (saved / BESIDE).is_file()
+        other = not saved or (same and (path / GENERATOR).is_file())
+        if other and _prefers_openvino(device):
+            try:
+                return _open(source, blend, "openvino", device, precision)
+            except runtimes.ConversionError as error:
+                print(f"{error} On with TensorFlow.", file=sys.stderr, flush=True)
+        runtime = "tensorflow"
+    if runtime != "tensorflow":
+        if saved == path:
+            raise UserError(f"{path} is a SavedModel, which runs on `runtime` tensorflow alone.")
+        runtimes.check_installed(runtime)
+        files = cache.prepare(source, blend, runtime)
+        return runtime, runtimes.open_files(runtime, files, device, precision)
+    if saved and precision == "float32":
+        return runtime, runtimes.open_files(runtime, [saved], device)
+    if saved == path:
+        raise UserError(f"{path} computes in the `precision` it was exported with: leave it away.")
+    runtimes.check_installed(runtime)
+    return runtime, _serve(source, blend, device, precision)
+
+
+def _prefers_openvino(device: str) -> bool:
+    """Whether OpenVINO is the fastest that is there: it is on CPUs."""
+    if not runtimes.is_installed("openvino") or not cache.can_keep():
+        return False
+    return device == "cpu" or (device == "auto" and not runtimes.sees_gpu())
+
+
+def _serve(
+    source: str | os.PathLike, blend: float | None, device: str, precision: str
+) -> list[Stage]:
+    # Here, because files that were exported need none of them.
+    runtimes.import_tensorflow()
+    from srgan_keras.inference.formats import serving_module
+    from srgan_keras.inference.pretrained import load_generator
+
+    module = serving_module(load_generator(source, blend), precision)
+    return runtimes.list_stages(module, device)
 
 
 def load_method(
-    name: str | os.PathLike, scale: int, tile: int = 256
+    name: str | os.PathLike, scale: int, tile: int | str = "auto"
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Loads a method of enlarging, trained or not.
+
+    A generator is computed by TensorFlow, with which published scores were measured.
 
     Args:
         name: a name in `interpolation.FILTERS`, or what `Upscaler` takes.
@@ -133,20 +263,18 @@ def load_method(
     """
     if name in FILTERS:
         return Interpolation(name, scale)
-    if not Path(name).exists():
-        from srgan_keras.inference.pretrained import PRETRAINED
-
-        if name not in PRETRAINED:
-            names = ", ".join((*FILTERS, *PRETRAINED))
-            raise UserError(f"`model` {name} is not a file or folder, nor one of {names}.")
-    method = Upscaler(name, tile=tile)
+    if not Path(name).exists() and name not in PRETRAINED:
+        names = ", ".join((*FILTERS, *PRETRAINED))
+        raise UserError(f"`model` {name} is not a file or folder, nor one of {names}.")
+    own_format = Path(name).suffix in [suffix for _, _, suffix in RUNTIMES.values() if suffix]
+    method = Upscaler(name, tile=tile, runtime="auto" if own_format else "tensorflow")
     if method.scale != scale:
         raise UserError(f"`model` {name} enlarges {method.scale} times; `scale` is {scale}.")
     return method
 
 
 def load_methods(
-    names: list[str], scale: int, tile: int = 256
+    names: list[str], scale: int, tile: int | str = "auto"
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Loads several methods, by name or by the name of their folder or file.
 
@@ -162,67 +290,3 @@ def load_methods(
     if len(methods) < len(names):
         raise UserError(f"Two of the models have the same name: {', '.join(names)}.")
     return methods
-
-
-def _find_saved_model(path: Path) -> Path | None:
-    if (path / "saved_model.pb").is_file():
-        return path
-    from srgan_keras.run import GENERATOR, SAVED_MODEL
-
-    exported, generator = path / SAVED_MODEL / "saved_model.pb", path / GENERATOR
-    if not exported.is_file():
-        return None
-    if not generator.is_file():
-        return exported.parent
-    from srgan_keras.inference.formats import is_stale
-
-    return None if is_stale(exported.parent, generator) else exported.parent
-
-
-def _load_saved_model(folder: Path) -> Any:
-    try:
-        model = tf.saved_model.load(str(folder))
-    except Exception as error:  # Whatever a damaged file makes TensorFlow raise.
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder} does not load ({reason}).") from error
-    if not all(hasattr(model, name) for name in ("scale", "margin", "serve")):
-        raise UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
-    return model
-
-
-def _serve(source: str | os.PathLike, blend: float | None) -> Any:
-    # Here, because a SavedModel needs neither of them.
-    from srgan_keras.inference.formats import serving_module
-    from srgan_keras.inference.pretrained import load_generator
-
-    return serving_module(load_generator(source, blend))
-
-
-def _is_alone(folder: Path, source: Path) -> bool:
-    """Whether a SavedModel is all that there is, without its generator."""
-    if folder == source:
-        return True
-    from srgan_keras.run import GENERATOR
-
-    return not (source / GENERATOR).is_file()
-
-
-def _trace(source: str | os.PathLike, blend: float | None) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The generator as a function from and to float32 in [0, 255], clipped and not rounded."""
-    from keras import layers
-
-    from srgan_keras.common import pixels
-    from srgan_keras.inference.formats import FreeUpSampling2D
-    from srgan_keras.inference.graph import fold_batch_normalization, replace_layers
-    from srgan_keras.inference.pretrained import load_generator
-
-    generator = fold_batch_normalization(load_generator(source, blend))
-    if any(isinstance(layer, layers.UpSampling2D) for layer in generator.layers):
-        generator = replace_layers(generator, {layers.UpSampling2D: FreeUpSampling2D})
-
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
-    def serve(lr):
-        sr = pixels.to_255(generator(pixels.from_8bit(lr), training=False))
-        return tf.clip_by_value(sr, 0, 255)
-
-    return serve
