@@ -29,7 +29,7 @@ from matplotlib.ticker import MaxNLocator
 
 from srgan_keras import run as run_folder
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import replacing
+from srgan_keras.common.files import SAVED_MODEL, replacing
 from srgan_keras.evaluation import tables
 from srgan_keras.evaluation.comparison import draw_comparison
 from srgan_keras.inference.interpolation import FILTERS
@@ -298,7 +298,7 @@ def train_runs(plan: Plan, folder: Path, data: Path, vgg_weights: str | None) ->
     """
     for number, (name, recipe) in enumerate(plan.recipes.items(), 1):
         run = folder / RUNS / name
-        if (run / run_folder.SAVED_MODEL).is_dir():
+        if (run / SAVED_MODEL).is_dir():
             continue
         print(f"\n{number} of {len(plan.recipes)}: {name}", flush=True)
         resume = bool(run_folder.find_checkpoints(run))

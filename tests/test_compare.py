@@ -6,8 +6,9 @@ import pytest
 
 from srgan_keras import compare, study
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import SAVED_MODEL
 from srgan_keras.common.pictures import picture_size
-from srgan_keras.run import LOG, SAVED_MODEL
+from srgan_keras.run import LOG
 
 TINY = (
     "--recipes srresnet --steps 2 --set crop_size=24 filters=4 residual-blocks=1 batch_size=2"

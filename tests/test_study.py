@@ -5,9 +5,10 @@ import pytest
 
 from srgan_keras import study
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import SAVED_MODEL
 from srgan_keras.common.pictures import open_picture
 from srgan_keras.evaluation.tables import find_sets
-from srgan_keras.run import GENERATOR, LOG, SAVED_MODEL, find_checkpoints, read_log, read_settings
+from srgan_keras.run import GENERATOR, LOG, find_checkpoints, read_log, read_settings
 from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import Generator
 from srgan_keras.training import callbacks

@@ -18,7 +18,7 @@ import keras
 from srgan_keras import run as run_folder
 from srgan_keras.common import cli, processes
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import locked, remove_temporaries
+from srgan_keras.common.files import SAVED_MODEL, locked, remove_temporaries
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import PRETRAINED, load_generator
@@ -563,7 +563,7 @@ def export_saved_model(gan: SRGAN, run: Path) -> None:
         return
     from srgan_keras.inference.formats import export
 
-    export(gan.averaged_generator, run / run_folder.SAVED_MODEL)
+    export(gan.averaged_generator, run / SAVED_MODEL)
 
 
 def absolute(path: str) -> str:
