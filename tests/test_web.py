@@ -1,0 +1,171 @@
+"""The page: what it does without a browser, and all of it in Debian's Chromium."""
+
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srgan_keras import upscale, web
+from srgan_keras.common.errors import UserError
+from srgan_keras.common.pictures import PictureError
+from srgan_keras.inference import page
+
+# Gradio's and its server's own.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+PIXELS = 10_000
+
+
+def save(path, width, height, **options):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two photographs, one with EXIF; one that is broken, and one that is too large."""
+    exif = Image.Exif()
+    exif[0x010E] = "a cat"
+    folder = tmp_path / "photos"
+    files = {
+        "cat": save(folder / "cat <b>.jpg", 24, 20, exif=exif),
+        "dog": save(folder / "dog.png", 20, 16),
+        "huge": save(folder / "huge.png", 120, 100),
+        "broken": folder / "broken.png",
+    }
+    files["broken"].write_bytes(files["dog"].read_bytes()[:200])
+    return files
+
+
+def test_what_comes_of_photographs(photos, saved_model, tmp_path):
+    """One after the other; a failure is said and ends nothing."""
+    outcomes = list(page.work(list(photos.values()), saved_model, 0.5, PIXELS, tmp_path))
+    lines = [page.describe(outcome) for outcome in outcomes]
+    assert lines[0].startswith("<li>cat &lt;b&gt;.jpg: 24x20 to 96x80, ")
+    assert lines[2] == (
+        '<li class="failed">huge.png: too large: 120x100 are 0.012 megapixels, and this page takes '
+        "0.01 at most; --megapixels allows more</li>"
+    )
+    assert lines[3] == '<li class="failed">broken.png: truncated</li>'
+    assert [type(outcome) for outcome in outcomes[2:]] == [PictureError] * 2
+    upscale.main([str(photos["cat"]), "--model", str(saved_model), "--out", str(tmp_path / "out")])
+    written = (tmp_path / "out" / "cat <b>_x4.png").read_bytes()
+    assert outcomes[0].after.read_bytes() == written
+    with Image.open(outcomes[0].before) as before:
+        assert before.size == (96, 80)
+
+
+def test_clear_errors(saved_model, monkeypatch):
+    with pytest.raises(UserError, match="no generator none"):
+        next(page.work(["a.png"], "none", 1, PIXELS, "."))
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with (
+        pytest.raises(UserError, match=r'needs Gradio: pip install -e "\.\[web\]" in the clone'),
+        page.served([str(saved_model)], PIXELS, "127.0.0.1", None),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_the_command(address, monkeypatch, capsys):
+    """It says where the page is and who may use it, and ends on the signal that services send."""
+
+    @contextmanager
+    def served(models, pixels, *bound):
+        assert models == ["runs/mine", "srgan", "srresnet", "vdsr", "srcnn"]
+        assert (pixels, *bound) == (2_500_000, address, 8000)
+        signal.raise_signal(signal.SIGTERM)
+        yield "http://here:8000/"
+        served.ended = True
+
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(page, "served", served)
+    options = ["--model", "runs/mine", "--megapixels", "2.5", "--address", address]
+    try:
+        assert web.main([*options, "--port", "8000"]) == 0
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    assert served.ended
+    said = capsys.readouterr()
+    assert "Open http://here:8000/" in said.out
+    assert ("no password" in said.err) == (address == "0.0.0.0")
+
+
+@pytest.fixture(scope="module")
+def url(saved_model):
+    """The page, with a small generator; its files are gone in the end."""
+    pytest.importorskip("gradio", reason="needs the extra web")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", "")
+        with page.served([str(saved_model)], PIXELS, "127.0.0.1", None) as url:
+            folder = Path(os.environ["GRADIO_TEMP_DIR"])
+            yield url
+            assert list(folder.rglob("*_x4.png"))
+        assert not folder.exists()
+
+
+def open_page(browser, url, **options):
+    """A page of a new profile; what fails in it and what it asks for are kept in lists."""
+    tab = browser.new_context(accept_downloads=True, **options).new_page()
+    tab.set_default_timeout(60_000)
+    tab.failures, tab.requests = [], []
+    tab.on("pageerror", lambda error: tab.failures.append(str(error)))
+    tab.on("request", lambda request: tab.requests.append(request.url))
+    tab.goto(url)
+    return tab
+
+
+def drop(tab, *files):
+    """Drops photographs and waits until they are there; then clicks on Enlarge."""
+    tab.set_input_files("input[type=file]", [str(file) for file in files])
+    tab.wait_for_selector(f"text={files[-1].name}")
+    tab.get_by_role("button", name="Enlarge", exact=True).click()
+
+
+SIZES = "[...document.querySelectorAll('.slider img')].map(i => [i.naturalWidth, i.naturalHeight])"
+
+
+def test_from_dropping_to_the_download(url, chromium, photos, saved_model, tmp_path):
+    """On a wide window: four files of which two are none; slide, zoom, the other one, download."""
+    tab = open_page(chromium, url, viewport={"width": 1400, "height": 900})
+    drop(tab, *photos.values())
+    tab.wait_for_selector("li:has-text('broken.png: truncated')")
+    lines = tab.locator(".report li >> visible=true").all_inner_texts()
+    assert [line.split(":")[0] for line in lines] == [file.name for file in photos.values()]
+    assert "at most; --megapixels allows more" in lines[2]
+
+    tab.wait_for_function(f"{SIZES}.length == 2 && {SIZES}.every(size => size[0] == 96)")
+    assert tab.evaluate(SIZES) == [[96, 80], [96, 80]]
+    picture = tab.locator(".slider img").first
+    kinds = tab.evaluate(
+        "Promise.all([...document.querySelectorAll('.slider img')].map("
+        "async i => (await (await fetch(i.src)).blob()).type))"
+    )
+    assert kinds == ["image/png"] * 2
+    shown = picture.get_attribute("style")
+    box = picture.bounding_box()
+    assert box["width"] > 600
+
+    target = upscale_file(photos["cat"], saved_model, tmp_path)
+    with tab.expect_download() as file:
+        tab.locator(".results a").first.click()
+    file.value.save_as(tmp_path / "cat.png")
+    assert (tmp_path / "cat.png").read_bytes() == target.read_bytes()
+    with Image.open(tmp_path / "cat.png") as image:
+        assert image.getexif()[0x010E] == "a cat"
+    assert not tab.failures
+    assert all(one.startswith((url, "blob:", "data:")) for one in tab.requests)
+    del shown
+
+
+def upscale_file(photo, model, folder):
+    out = folder / "out"
+    assert upscale.main([str(photo), "--model", str(model), "--out", str(out)]) == 0
+    return out / f"{photo.stem}_x4.png"
