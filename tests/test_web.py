@@ -3,6 +3,9 @@
 import os
 import signal
 import sys
+import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -129,6 +132,8 @@ def drop(tab, *files):
     tab.get_by_role("button", name="Enlarge", exact=True).click()
 
 
+CLIP = "parseFloat(document.querySelector('.slider img.fixed').style.clipPath.split(' ').pop())"
+WIDTH = "document.querySelector('.slider img').getBoundingClientRect().width"
 SIZES = "[...document.querySelectorAll('.slider img')].map(i => [i.naturalWidth, i.naturalHeight])"
 
 
@@ -149,9 +154,19 @@ def test_from_dropping_to_the_download(url, chromium, photos, saved_model, tmp_p
         "async i => (await (await fetch(i.src)).blob()).type))"
     )
     assert kinds == ["image/png"] * 2
-    shown = picture.get_attribute("style")
+    picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
-    assert box["width"] > 600
+    handle = tab.locator(".slider .icon-wrap").bounding_box()
+    x, y = (handle[start] + handle[side] / 2 for start, side in (("x", "width"), ("y", "height")))
+    assert x == pytest.approx(box["x"] + box["width"] / 2, abs=2)
+    clipped = tab.evaluate(CLIP)
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.mouse.move(x + 100, y, steps=5)
+    tab.mouse.up()
+    assert tab.evaluate(CLIP) > clipped + 0.01
+    tab.mouse.wheel(0, -100)
+    tab.wait_for_function(f"{WIDTH} > {1.02 * box['width']}")
 
     target = upscale_file(photos["cat"], saved_model, tmp_path)
     with tab.expect_download() as file:
@@ -160,9 +175,59 @@ def test_from_dropping_to_the_download(url, chromium, photos, saved_model, tmp_p
     assert (tmp_path / "cat.png").read_bytes() == target.read_bytes()
     with Image.open(tmp_path / "cat.png") as image:
         assert image.getexif()[0x010E] == "a cat"
+
+    tab.get_by_label("Shown").click()
+    tab.get_by_role("option", name="2. dog.png").click()
+    tab.wait_for_function(f"{SIZES}.length == 2 && {SIZES}.every(size => size[0] == 80)")
     assert not tab.failures
     assert all(one.startswith((url, "blob:", "data:")) for one in tab.requests)
-    del shown
+
+
+def test_two_at_once_on_telephones(url, chromium, photos, monkeypatch):
+    """One waits for the other, and both get theirs; nothing is wider than the window."""
+    enlarge_photo, at_work, together = page.enlarge_photo, [], []
+
+    def watched(photo, *more):
+        at_work.append(photo.name)
+        together.append(list(at_work))
+        time.sleep(0.5)
+        try:
+            return enlarge_photo(photo, *more)
+        finally:
+            at_work.remove(photo.name)
+
+    monkeypatch.setattr(page, "enlarge_photo", watched)
+    options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    tabs = [open_page(chromium, url, **options) for _ in range(2)]
+    for tab, name in zip(tabs, ("cat", "dog"), strict=True):
+        drop(tab, photos[name], photos["broken"])
+    for tab, width in zip(tabs, (96, 80), strict=True):
+        tab.wait_for_selector("li:has-text('broken.png: truncated')")
+        tab.wait_for_function(f"{SIZES}.length == 2 && {SIZES}.every(size => size[0] == {width})")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert not tab.failures
+    assert len(together) == 4
+    assert all(len(names) == 1 for names in together)
+
+
+def test_what_the_page_refuses(url, chromium, tmp_path):
+    """An upload that is too large, other sites' names, and files that are none of its own."""
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(page.BYTES * PIXELS + 1))
+    tab = open_page(chromium, url)
+    tab.set_input_files("input[type=file]", str(large))
+    tab.wait_for_selector("text=/exceeds|too large|maximum/i")
+    tab.get_by_role("button", name="Enlarge", exact=True).click()
+    tab.wait_for_selector("text=Drop a photograph first.")
+    for path, host, code in (
+        ("", "elsewhere.example", 400),
+        (f"gradio_api/file={Path(__file__).resolve()}", None, 403),
+    ):
+        request = urllib.request.Request(url + path, headers={"Host": host} if host else {})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert refused.value.code == code
+        refused.value.close()
 
 
 def upscale_file(photo, model, folder):

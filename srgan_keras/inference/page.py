@@ -39,7 +39,9 @@ WAITING = 20
 # The pictures are laid over each other; where one is clear, the other must not show through.
 _STYLE = """
 .gradio-container { max-width: 1400px !important; }
-.slider img { background: white; }
+.slider img { background: white !important; max-height: 80vh !important; }
+.gradio-container { --block-info-text-color: var(--body-text-color-subdued); }
+.results .label-clear-button { display: none; }
 .report { overflow-wrap: anywhere; }
 .report ul { margin: 0; padding-left: 1.2em; }
 .report .failed { color: #b91c1c; }
@@ -170,6 +172,9 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
                     button = gr.Button("Enlarge", variant="primary")
                     stop = gr.Button("Stop")
         report = gr.HTML(elem_classes="report", min_height=60)
+        results = gr.File(
+            label="Download", elem_classes="results", visible=False, interactive=False
+        )
         chooser = gr.Dropdown(label="Shown", visible=False)
         slider = gr.ImageSlider(
             label="Left bicubic, right enlarged; wheel or two fingers zoom",
@@ -177,9 +182,6 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
             max_height=10_000,
             buttons=["fullscreen"],
             visible=False,
-        )
-        results = gr.File(
-            label="Download", elem_classes="results", visible=False, interactive=False
         )
         pairs = gr.State([])
         model.change(lambda name: gr.Slider(visible=name == BLENDED), model, blend, queue=False)
