@@ -175,9 +175,11 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
         results = gr.File(
             label="Download", elem_classes="results", visible=False, interactive=False
         )
-        chooser = gr.Dropdown(label="Shown", visible=False)
+        chooser = gr.Dropdown(
+            label="Shown", info="drag the handle; the wheel or two fingers zoom", visible=False
+        )
         slider = gr.ImageSlider(
-            label="Left bicubic, right enlarged; wheel or two fingers zoom",
+            label="Bicubic | enlarged",
             elem_classes="slider",
             max_height=10_000,
             buttons=["fullscreen"],
@@ -230,12 +232,12 @@ def _present(done: list[Shown], is_new: bool) -> tuple:
         return (gr.skip(),) * 4
     pairs = [(str(one.before), str(one.after)) for one in done]
     names = [(f"{index}. {one.name}", index) for index, one in enumerate(done, 1)]
-    several = len(done) > 1
     # Whoever looks at the first goes on doing so while others become ready.
-    chooser = (
-        gr.update(choices=names, visible=several) if several else gr.update(choices=names, value=1)
-    )
-    slider = gr.skip() if several else gr.update(value=pairs[0], visible=True)
+    if len(done) == 1:
+        chooser = gr.update(choices=names, value=1, visible=True)
+        slider = gr.update(value=pairs[0], visible=True)
+    else:
+        chooser, slider = gr.update(choices=names), gr.skip()
     return chooser, slider, gr.update(value=[after for _, after in pairs], visible=True), pairs
 
 
