@@ -1,6 +1,7 @@
 """What the tests share: two logical CPUs, tiny recipes and pictures, and the folder ../shared."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -98,3 +99,17 @@ def crops(tmp_path):
         pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
     return tmp_path / "crops"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Debian's Chromium, without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("needs Debian's package chromium")
+    arguments = ["--no-sandbox", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()

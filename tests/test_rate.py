@@ -65,20 +65,6 @@ def test_a_model_cannot_pass_as_the_photograph(photos, tmp_path, monkeypatch):
         run("make", "--sets", photos[0], "--methods", "run/hr", "--out", tmp_path / "test")
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """Debian's Chromium, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("needs Debian's package chromium")
-    arguments = ["--no-sandbox", "--disable-background-networking"]
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
-
-
 def open_page(browser, test, **options):
     """A page of a new profile; what it asks for and what fails in it is kept in lists."""
     context = browser.new_context(accept_downloads=True, **options)
