@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -19,9 +20,12 @@ with without_chatter():
     for line in known:
         os.write(2, line.encode() + b"\\n")
 """
+    # JAX, if a test has imported it, has chosen a level for all processes that start here.
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(
-        [sys.executable, "-c", begin + program], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", begin + program],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     return done.returncode, done.stderr
 
 
