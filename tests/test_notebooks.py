@@ -45,7 +45,7 @@ CRITIC_VGG = {"critic_layer": "block1_conv1"}
 """,
 }
 #: Those that hold what a whole run left.
-STORED = ["1_coco_data.ipynb", "2_tutorial.ipynb", "3_inference.ipynb"]
+STORED = [name for name in SMALL if name != "5_wdrn.ipynb"]
 
 
 def code_cells(name):
