@@ -38,8 +38,8 @@ RATERS, OPINION = 2, "opinion"
 """,
     "5_wdrn.ipynb": """
 CROPS, STEPS, OUT = "crops", 1, "wdrn"
-BOTH = {"filters": 4, "crop_size": 32, "batch_size": 2}
-DENSE = {"growth": 2, "dense_layers": 1, "residual_blocks": 1}
+BOTH = {"filters": 4, "crop_size": 32, "batch_size": 2, "residual_blocks": 1}
+DENSE = {"growth": 2, "dense_layers": 1}
 CRITIC, VGG = {"discriminator_filters": 4, "dense_units": 8}, {"content_loss": "block1_conv1"}
 CRITIC_VGG = {"critic_layer": "block1_conv1"}
 """,
