@@ -104,7 +104,7 @@ CASES = [
     ("coco --coco coco --out out --base-url http://a..b", "server's address. Received: http://a"),
     ("folder --photos photos --out out --crop-size 0", "--crop-size: .* above 0. Received: 0"),
     # Files that are not what their names say
-    (f"{TRAIN} --init-generator lying", "lying does not fit this recipe. .* trained with; or start"),
+    (f"{TRAIN} --init-generator lying", "lying does not fit this recipe. .* with; or start"),
     ("train --data pipe", "pipe/p.png: not a file. Remove it"),
     ("train --data circle", "circle/c.png: too many levels of symbolic links. Remove it"),
     ("train --data text", "text/t.png: not an image. Remove it"),

@@ -407,9 +407,9 @@ def demo() -> Recipe:
     on with the first two blocks of VGG19, which ship as well, and a small discriminator.
     Command: python -m srgan_keras.train
     Hardware: under 5 minutes on two CPU cores.
-    Expected: pictures a little sharper than `srresnet`'s: LPIPS from 0.314 to 0.299 on the four test
-    photographs, PSNR from 26.78 to 26.23 dB; in smooth areas a faint grid. `srgan` is what many
-    more such steps make: 0.202.
+    Expected: pictures a little sharper than `srresnet`'s: LPIPS from 0.314 to 0.299 on the four
+    test photographs, PSNR from 26.78 to 26.23 dB; in smooth areas a faint grid. `srgan` is what
+    many more such steps make: 0.202.
     """
     return Recipe(
         name="demo",
