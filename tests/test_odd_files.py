@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import odd_files as odd
+import PIL
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
@@ -129,6 +130,8 @@ def enlarge(tmp_path, name, data, format_="png", size=None, **options):
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_comes_out(name, tmp_path):
+    if name == "ycbcr.tif" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow before 13 does not read it")
     data, format_, mode, bits, size, notes = FILES[name]
     target, result = enlarge(tmp_path, name, data, format_)
     assert result.notes == notes

@@ -52,6 +52,7 @@ class Upscaler:
         scale: int, by how much it enlarges.
         runtime: name of the runtime that computes.
         precision: that it computes in.
+        margin: int, how many LR pixels around a tile it looks at.
 
     Raises:
         UserError: if there is no such generator, or the runtime is not there or cannot take it.
@@ -74,6 +75,10 @@ class Upscaler:
         self.scale = self._stages[-1].extent.scale
         if precision == "auto" and runtimes.has_bfloat16(self.runtime, device):
             self._take_bfloat16(source, blend, device)
+
+    @property
+    def margin(self) -> int:
+        return sum(stage.extent.margin for stage in self._stages)
 
     @classmethod
     def of_stages(cls, runtime: str, stages: Sequence[Stage], tile: int | str = "auto") -> Self:
@@ -141,7 +146,7 @@ class Upscaler:
                 if not runtimes.is_short_of_memory(error):
                     raise
                 said = f"Out of memory on {width}x{height} pixels"
-                if side == 1 or max(height, width) <= sum(extent.margin for extent in extents):
+                if side == 1 or max(height, width) <= self.margin:
                     need = "This network needs all of a picture at once: give it a smaller one."
                     raise UserError(f"{said}. {need}") from error
             print(f"{said} in tiles of {side}: on with {side // 2}.", file=sys.stderr, flush=True)
@@ -150,12 +155,11 @@ class Upscaler:
     def _enlarge(self, picture: np.ndarray, side: int, dtype: type) -> np.ndarray:
         *first, last = self._stages
         whole = Box(0, 0, *picture.shape[:2])
-        margin = sum(stage.extent.margin for stage in self._stages)
-        if max(whole) <= margin:
+        if max(whole) <= self.margin:
             side = max(whole)  # Each tile would be computed from the whole picture.
         result = np.empty((self.scale * whole.bottom, self.scale * whole.right, 3), dtype)
         for tile in whole.split(side):
-            outer = tile.grow(margin, whole)
+            outer = tile.grow(self.margin, whole)
             x = picture[outer.within(whole)][None]
             for stage in first:
                 x = _run(stage, x)
