@@ -70,7 +70,7 @@ def train_and_tell(
             print("Stopped, with a checkpoint. Go on with:")
             print(f"  python -m srgan_keras.train --resume {shlex.quote(str(run))}", flush=True)
         return 130
-    photo = next(SAMPLE_IMAGES.glob("test/*")) if data == SAMPLE_IMAGES else "PHOTO"
+    photo = min(SAMPLE_IMAGES.glob("test/*")) if data == SAMPLE_IMAGES else "PHOTO"
     print(f"Pictures: {run / run_folder.SAMPLES}; curves: {run / run_folder.CURVES}")
     print("Upscale a picture with the result:")
     command = shlex.join(["--model", str(run), "--out", "upscaled"])

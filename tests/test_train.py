@@ -249,19 +249,23 @@ def test_the_sample_photographs_are_what_the_demonstration_needs():
         assert all(row[key] for key in ("author", "licence", "source", "source_file"))
 
 
-def test_the_demonstration_starts_from_what_ships(tmp_path, monkeypatch, capsys):
-    """Without a download: Keras is not asked for one. Its pictures show the start as well."""
+def test_the_demonstration_starts_from_what_ships(crops, tmp_path, monkeypatch, capsys):
+    """Without a download: Keras is not asked for one. Its pictures show the start as well.
+
+    On crops smaller than the sample photographs.
+    """
 
     def download(*args, **more):
         raise AssertionError("a download")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "SAMPLE_IMAGES", crops)
     monkeypatch.setattr("keras.utils.get_file", download)
     small = "--crop-size 32 --discriminator-filters 4 --batch-size 1 --steps-per-epoch 1 --epochs 1"
     assert train.main(small.split()) == 0
     said = capsys.readouterr().out
     assert "Generator: starts from srresnet" in said
-    assert "sample_images/test/" in said.splitlines()[-1]
+    assert "crops/test/5.png" in said.splitlines()[-1]
     (run,) = (tmp_path / "runs").iterdir()
     before, after = (
         open_picture(run / "samples" / name) for name in ("epoch-0000.png", "epoch-0001.png")
