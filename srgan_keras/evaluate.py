@@ -22,7 +22,8 @@ from srgan_keras.evaluation import tables
 from srgan_keras.evaluation.degrading import read_degradation
 from srgan_keras.evaluation.metrics import load_lpips
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
-from srgan_keras.inference.pretrained import PRETRAINED, stored_setting
+from srgan_keras.inference.pretrained import stored_setting
+from srgan_keras.inference.sources import PRETRAINED
 from srgan_keras.inference.upscaler import load_methods
 from srgan_keras.training.devices import describe_session
 

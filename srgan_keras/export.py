@@ -31,9 +31,7 @@ FORMATS = ("savedmodel", "onnx", "litert", "openvino")
 #: Format -> what is worth knowing before it is used elsewhere.
 LIMITS = {
     "litert": "LiteRT on the GPUs of telephones wants pictures of one size: set it there.",
-    "onnx": "",
     "openvino": "The .bin file beside it belongs to it.",
-    "savedmodel": "",
 }
 
 
@@ -57,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         export(generator, out, args.precision)
     found = check_parity(generator, out)
     print(f"{out}, checked on a photograph of {SIDE}x{SIDE} pixels: {found}.")
-    if LIMITS[args.format]:
+    if args.format in LIMITS:
         print(LIMITS[args.format])
     print("Upscale a picture with it:")
     print(f"  python -m srgan_keras.upscale PHOTO --model {shlex.quote(str(out))} --out upscaled")

@@ -23,7 +23,7 @@ from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.evaluation import opinion
 from srgan_keras.evaluation.tables import find_samples, find_sets
 from srgan_keras.inference.interpolation import FILTERS
-from srgan_keras.inference.pretrained import PRETRAINED
+from srgan_keras.inference.sources import PRETRAINED
 from srgan_keras.inference.upscaler import load_methods
 
 

@@ -15,7 +15,7 @@ import h5py
 import keras
 import numpy as np
 
-from srgan_keras.common.errors import UserError
+from srgan_keras.common.errors import UserError, in_one_line
 from srgan_keras.common.files import (
     GENERATOR,
     LOCK,
@@ -216,7 +216,7 @@ def load_checkpoint(run: Path, model: keras.Model, latest: int | None = None) ->
         try:
             read_checkpoint(path, model)
         except Exception as error:  # HDF5 and Keras raise nearly anything for a damaged file.
-            damaged[path] = " ".join(str(error).split())[:200]
+            damaged[path] = in_one_line(error)
             continue
         for other, reason in damaged.items():
             print(f"{other} does not load ({reason}) and is removed; {path.name} does.")

@@ -19,7 +19,7 @@ import threading
 
 from srgan_keras.common import cli
 from srgan_keras.inference import page
-from srgan_keras.inference.pretrained import PRETRAINED
+from srgan_keras.inference.sources import PRETRAINED
 
 
 def main(argv: list[str] | None = None) -> int:

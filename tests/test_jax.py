@@ -1,12 +1,12 @@
 """The same training on Keras' JAX backend, each backend in a process of its own."""
 
 import json
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from process_fixtures import environment
 
 from data_prep.pack import pack
 from srgan_keras import train
@@ -156,14 +156,6 @@ np.save(f"{folder}/degraded.npy", keras.ops.convert_to_numpy(lr))
 moves = moves_of_bias([-5.0, -20.0, -40.0])
 print(json.dumps({"recipes": results, "moves": moves}))
 """
-
-
-def environment(backend, devices=1):
-    """Of a process on this backend, in which XLA compiles quickly rather than well."""
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    flags += f" --xla_force_host_platform_device_count={devices}"
-    own = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": flags}
-    return {**os.environ, **own}
 
 
 def run(backend, folder, start="-"):

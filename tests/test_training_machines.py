@@ -5,7 +5,6 @@ they train.
 """
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from process_fixtures import environment
 
 from srgan_keras import train as train_command
 from srgan_keras.common.errors import UserError
@@ -89,11 +89,7 @@ def train(folder, sessions, devices):
     Returns:
         of each (exit code, seconds).
     """
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    flags += f"--xla_force_host_platform_device_count={devices}"
     own = {
-        "KERAS_BACKEND": "jax",
-        "XLA_FLAGS": flags,
         # What a session compiles, a later one has.
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -105,7 +101,11 @@ def train(folder, sessions, devices):
     # JAX warns of forks, for it has threads where it has been used.
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, json.dumps(listed)]
     done = subprocess.run(
-        command, env={**os.environ, **own}, capture_output=True, text=True, check=False
+        command,
+        env={**environment("jax", devices), **own},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     ends = json.loads(done.stdout)

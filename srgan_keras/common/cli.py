@@ -18,6 +18,7 @@ from typing import NoReturn, TextIO, TypeVar
 
 from srgan_keras.common.chatter import without_chatter
 from srgan_keras.common.errors import UserError
+from srgan_keras.common.files import in_the_way
 
 Item = TypeVar("Item")
 BACKENDS = ("tensorflow", "jax")  # of Keras
@@ -98,11 +99,9 @@ def positive(text: str) -> float:
 
 def folder(text: str) -> Path:
     """Argument type: a folder to write into, there or not, so that no work is done in vain."""
-    path = Path(text)
-    there = next(one for one in (path, *path.parents) if one.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{there} is not a folder that can be written into")
-    return path
+    if obstacle := in_the_way(Path(text)):
+        raise argparse.ArgumentTypeError(f"{obstacle} is not a folder that can be written into")
+    return Path(text)
 
 
 def start(module: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Writes files that are never half there, tells their checksum, and locks a folder."""
+"""Writes files that are never half there, tells their checksum, and looks after folders."""
 
 import contextlib
 import hashlib
@@ -99,6 +99,14 @@ def remove_temporaries_of(paths: Iterable[Path]) -> None:
         for temporary in folder.glob(f"{_TEMPORARY}*"):
             if temporary.name.removeprefix(_TEMPORARY).partition("-")[2] in own:
                 _remove(temporary)
+
+
+def in_the_way(folder: Path) -> Path | None:
+    """What keeps a folder, there or not, from being written into: a file in its place, or the
+    nearest folder above it that is there; None if nothing does.
+    """
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return None if there.is_dir() and os.access(there, os.W_OK) else there
 
 
 def checksum(path: Path) -> str:

@@ -135,7 +135,7 @@ def read_texts(image: Image.Image) -> dict[str, str]:
 
 def orientation(image: Image.Image) -> int:
     """A picture's EXIF orientation, 1 to 8; 1 where it has none, or a broken one."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception):  # Broken EXIF is no reason to refuse the picture.
         value = image.getexif().get(ExifTags.Base.Orientation)
         return value if value in range(1, 9) else 1
     return 1

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
+from srgan_keras.common import metadata
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import replacing
 
@@ -163,11 +164,8 @@ def _reason(error: Exception) -> str:
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # broken EXIF is no reason to refuse the picture
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    turn = _UPRIGHT.get(metadata.orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from srgan_keras import __version__
-from srgan_keras.common.files import checksum, is_temporary, replacing
+from srgan_keras.common.files import checksum, in_the_way, is_temporary, replacing
 from srgan_keras.inference.runtimes import RUNTIMES, import_tensorflow
 from srgan_keras.inference.sources import find_generator
 
@@ -32,9 +32,7 @@ def cache_folder() -> Path:
 
 def can_keep() -> bool:
     """Whether the cache's folder can be written into."""
-    path = cache_folder()
-    there = next(one for one in (path, *path.parents) if one.exists())
-    return there.is_dir() and os.access(there, os.W_OK)
+    return in_the_way(cache_folder()) is None
 
 
 def prepare(source: str | os.PathLike, blend: float | None, runtime: str) -> list[Path]:

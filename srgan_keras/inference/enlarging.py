@@ -238,13 +238,8 @@ def _fill(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
     height, width, _ = means.shape
     coarse = _fill(_halve(sums), _halve(weights))
     # Blown up bilinearly, so that no blocks are left where a network would draw edges.
-    smooth = [
-        np.asarray(
-            Image.fromarray(coarse[..., i]).resize((width, height), Image.Resampling.BILINEAR)
-        )
-        for i in range(3)
-    ]
-    return np.where(weights > 0, means, np.stack(smooth, axis=-1))
+    smooth = resize(coarse, (width, height), Image.Resampling.BILINEAR)
+    return np.where(weights > 0, means, smooth)
 
 
 def _halve(array: np.ndarray) -> np.ndarray:

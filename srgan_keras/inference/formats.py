@@ -123,7 +123,7 @@ def export(generator: keras.Model, folder: str | os.PathLike, precision: str = "
             raise UserError(f"{folder} cannot be written: {error.message}") from error
 
 
-def write_stages(generator: keras.Model, runtime: str, folder: Path) -> None:
+def write_stages(generator: keras.Model, runtime: str, folder: Path) -> list[Path]:
     """Writes the stages of a generator, float32 in and out, as files of a runtime.
 
     Args:
@@ -131,15 +131,19 @@ def write_stages(generator: keras.Model, runtime: str, folder: Path) -> None:
         runtime: `"openvino"` or `"onnx"`.
         folder: that is there, for a file of each stage; their names sort as the stages run.
 
+    Returns:
+        these files.
+
     Raises:
         ConversionError: if the runtime's converter does not know the network.
         UserError: as `serving_module`.
     """
     module = serving_module(generator)
     _, _, suffix = RUNTIMES[runtime]
-    for index, stage in enumerate(module.stages):
-        extent = Extent(*map(int, module.extents[index]))
-        _convert(WRITERS[runtime], runtime, stage, extent, folder / f"{index}{suffix}")
+    files = [folder / f"{index}{suffix}" for index in range(len(module.stages))]
+    for stage, extent, file in zip(module.stages, module.extents.numpy(), files, strict=True):
+        _convert(WRITERS[runtime], runtime, stage, Extent(*map(int, extent)), file)
+    return files
 
 
 def export_file(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import checksum
+from srgan_keras.common.files import GENERATOR, checksum
 from srgan_keras.common.photograph import WRITTEN
 from srgan_keras.common.pictures import lies_in, list_pictures, name_results
 
@@ -140,7 +140,7 @@ def identify_model(source: str | os.PathLike) -> list[str]:
     path = Path(source)
     if not path.exists():
         return [str(source)]
-    files = [path] if path.is_file() else [path / "generator.keras"]
+    files = [path] if path.is_file() else [path / GENERATOR]
     if path.suffix == ".xml":  # OpenVINO's weights are beside it.
         files.append(path.with_suffix(".bin"))
     files += sorted([*path.rglob("saved_model.pb"), *path.rglob("variables/*")])

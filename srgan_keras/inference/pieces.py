@@ -64,8 +64,7 @@ def choose_side(extents: Sequence[Extent], height: int, width: int) -> int:
         return longest
     side = max(int(math.sqrt(pixels)) - 2 * margin, SMALL if len(extents) > 1 else SMALL // 2)
     if len(extents) == 1:
-        side = min(side, MEDIUM)
-        return side
+        return min(side, MEDIUM)
     return math.ceil(longest / math.ceil(longest / side))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import keras
 
-from srgan_keras.common.errors import UserError
+from srgan_keras.common.errors import UserError, in_one_line
 from srgan_keras.inference.graph import count_weights, reach
 from srgan_keras.inference.sources import PRETRAINED, find_generator, find_shipped
 from srgan_keras.run import SETTINGS
@@ -74,8 +74,7 @@ def load_generator(source: str | os.PathLike = "srgan", blend: float | None = No
         for layer in generator.layers:  # whatever precision it was trained in
             layer.dtype_policy = "float32"
     except Exception as error:  # Keras passes on whatever a broken archive makes others raise.
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{file} does not load ({reason}).") from error
+        raise UserError(f"{file} does not load ({in_one_line(error)}).") from error
     if shapes != ((None, None, 3), (None, None, 3)):
         raise UserError(f"{file} is not a generator: it does not turn pictures into pictures.")
     try:

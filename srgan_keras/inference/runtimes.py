@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from srgan_keras.common.chatter import without_chatter
-from srgan_keras.common.errors import UserError
+from srgan_keras.common.errors import UserError, in_one_line
 
 #: Name -> (module that it needs, extra of setup.cfg that has it, suffix of its files).
 RUNTIMES = {
@@ -156,7 +156,7 @@ def _open(engine: Any, file: Path) -> Stage:
     except Exception as error:  # Whatever a damaged file makes a runtime raise.
         if is_short_of_memory(error):
             raise
-        raise UserError(f"{file} does not load ({' '.join(str(error).split())[:200]}).") from error
+        raise UserError(f"{file} does not load ({in_one_line(error)}).") from error
     if extent is None:
         raise UserError(f"{file} is not a file that srgan_keras.export wrote.")
     return Stage(run, dtype, extent)
@@ -169,8 +169,7 @@ def open_saved_model(folder: Path, device: str = "auto") -> list[Stage]:
         try:
             model = tf.saved_model.load(str(folder))
         except Exception as error:  # Whatever a damaged file makes TensorFlow raise.
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{folder} does not load ({reason}).") from error
+            raise UserError(f"{folder} does not load ({in_one_line(error)}).") from error
     if not all(hasattr(model, name) for name in ("scale", "margin", "serve")):
         raise UserError(f"{folder} is not a SavedModel that srgan_keras.export wrote.")
     return list_stages(model, device)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 from srgan_keras.inference.formats import export, write_stages
-from srgan_keras.inference.runtimes import RUNTIMES, open_files
+from srgan_keras.inference.runtimes import open_files
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.systems.srgan import build_generator
 
@@ -110,8 +110,7 @@ def time_upscaling(
             export(generator, folder / "model", precision)
             files = [folder / "model"]
         else:
-            write_stages(generator, runtime, folder)
-            files = sorted(folder.glob(f"*{RUNTIMES[runtime][2]}"))
+            files = write_stages(generator, runtime, folder)
         model = Upscaler.of_stages(runtime, open_files(runtime, files))
         flops, _ = count_flops(generator, side)
         repeats = repeats if side < 512 else 2  # a megapixel takes long enough

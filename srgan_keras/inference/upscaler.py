@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import GENERATOR
+from srgan_keras.common.pictures import open_picture
 from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.inference import cache, runtimes
 from srgan_keras.inference.interpolation import FILTERS, Interpolation
@@ -72,9 +72,12 @@ class Upscaler:
         first = "float32" if precision == "auto" else precision
         self.runtime, self._stages = _open(source, blend, runtime, device, first)
         self.precision = first
-        self.scale = self._stages[-1].extent.scale
         if precision == "auto" and runtimes.has_bfloat16(self.runtime, device):
             self._take_bfloat16(source, blend, device)
+
+    @property
+    def scale(self) -> int:
+        return self._stages[-1].extent.scale
 
     @property
     def margin(self) -> int:
@@ -85,7 +88,7 @@ class Upscaler:
         """Makes an upscaler of a network that is open already."""
         upscaler = cls.__new__(cls)
         upscaler.tile, upscaler.runtime, upscaler._stages = tile, runtime, stages
-        upscaler.scale, upscaler.precision = stages[-1].extent.scale, "float32"
+        upscaler.precision = "float32"
         return upscaler
 
     def _take_bfloat16(self, source: Any, blend: float | None, device: str) -> None:
@@ -173,9 +176,9 @@ class Upscaler:
 
 def load_sample(side: int = 96) -> np.ndarray:
     """The middle of a photograph that ships with the package, `(side, side, 3)` uint8."""
-    with Image.open(SAMPLE_IMAGES / "test" / "cat.jpg") as photo:
-        left, top = ((length - side) // 2 for length in photo.size)
-        return np.asarray(photo.crop((left, top, left + side, top + side)))
+    picture = open_picture(SAMPLE_IMAGES / "test" / "cat.jpg")
+    top, left = ((length - side) // 2 for length in picture.shape[:2])
+    return picture[top : top + side, left : left + side]
 
 
 def _run(stage: Stage, x: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import SAVED_MODEL, locked, remove_temporaries
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
-from srgan_keras.inference.pretrained import PRETRAINED, load_generator
+from srgan_keras.inference.pretrained import load_generator
+from srgan_keras.inference.sources import PRETRAINED
 from srgan_keras.parts.content import choose_weights
 from srgan_keras.recipe import Recipe
 from srgan_keras.training import callbacks
