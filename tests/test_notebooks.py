@@ -37,7 +37,7 @@ METHODS, DATA, RATED = ["nearest", "bicubic", "lanczos", "srcnn"], "crops", ["bi
 RATERS, OPINION = 2, "opinion"
 """,
     "5_wdrn.ipynb": """
-CROPS, STEPS, OUT = "crops", 1, "wdrn"
+CROPS, PIXEL_STEPS, STEPS, OUT = "crops", 1, 1, "wdrn"
 BOTH = {"filters": 4, "crop_size": 32, "batch_size": 2, "residual_blocks": 1}
 DENSE = {"growth": 2, "dense_layers": 1}
 CRITIC, VGG = {"discriminator_filters": 4, "dense_units": 8}, {"content_loss": "block1_conv1"}
