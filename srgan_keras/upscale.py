@@ -186,17 +186,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     _add_output_options(parser)
     _add_cluster_options(parser)
     args = parser.parse_args(argv)
-    if args.outscale and (args.width or args.height):
-        raise UserError("`outscale` and `width` or `height` exclude each other.")
-    if args.quality and FORMATS[args.format] in (".png", ".tiff"):
-        raise UserError(f"`quality` is of jpg and webp; {args.format} is written without loss.")
+    _check(args)
     args.quality = args.quality or 95
     if args.ray:  # Its workers are in other folders.
         args.photos, args.out = [path.absolute() for path in args.photos], args.out.absolute()
         args.model = os.path.abspath(args.model) if os.path.exists(args.model) else args.model
-    elif args.ray_workers or args.ray_gpus:
-        raise UserError("`ray_workers` and `ray_gpus` are of a cluster: set `ray`, too.")
     return args
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises a UserError if options do not go together."""
+    if args.outscale and (args.width or args.height):
+        raise UserError("`outscale` and `width` or `height` exclude each other.")
+    if args.quality and FORMATS[args.format] in (".png", ".tiff"):
+        raise UserError(f"`quality` is of jpg and webp; {args.format} is written without loss.")
+    if not args.ray and (args.ray_workers or args.ray_gpus):
+        raise UserError("`ray_workers` and `ray_gpus` are of a cluster: set `ray`, too.")
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:

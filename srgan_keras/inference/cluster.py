@@ -106,8 +106,9 @@ class Cluster:
     ) -> Iterator[tuple[tuple[Path, Path], Enlarged | UserError]]:
         """Enlarges files as `enlarging.enlarge_files` does, but in no order.
 
-        A worker that dies is replaced, and its photograph begun again by whoever is free; one that
-        has `RETRIES` more workers die fails alone. Prints each worker's throughput in the end.
+        A worker that dies is replaced, unless it has just been started, and its photograph begun
+        again by whoever is free; one that has `RETRIES` more workers die fails alone. In the end
+        each worker's throughput is printed.
 
         Args:
             tasks: photographs, and where the result of each is written. These paths and that of
@@ -183,6 +184,6 @@ def _connect(address: str) -> ModuleType:
             options = {"include_dashboard": False, "object_store_memory": 80 << 20}  # the least
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Where it does not start in time, that is all it is called.
             raise UserError(f"`ray` {address}: {in_one_line(error)}") from error
     return ray
