@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 #: Files of the longest tests, which come first, so that no worker ends long after the others.
-LONGEST = ("test_jax.py", "test_training_machines.py", "test_train.py")
+LONGEST = ("test_jax.py", "test_training_machines.py")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
