@@ -13,15 +13,19 @@ if __name__ == "__main__":  # In front of the imports, as `start` says.
 
 
 import argparse
+import csv
+import os
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from srgan_keras import __version__
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import remove_temporaries_of
+from srgan_keras.common.files import remove_temporaries_of, replacing
+from srgan_keras.inference.cluster import Cluster
 from srgan_keras.inference.enlarging import Enlarged, Size, enlarge_files
 from srgan_keras.inference.photos import (
     FORMATS,
@@ -38,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; see the module's docstring."""
     args = parse_arguments(argv)
     photos = find_photos(args.photos, args.out)
-    model = Upscaler(
+    load = partial(
+        Upscaler,
         args.model,
         args.blend,
         tile=args.tile,
@@ -46,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         device=args.device,
         precision=args.precision,
     )
+    on_ray = (args.ray, load, args.ray_workers, args.ray_cpus, args.ray_gpus)
+    model = Cluster(*on_ray) if args.ray else load()
     size = Size(args.outscale, args.width, args.height)
     finished = Finished(args.out, decisive_settings(args), args.shard)
     ending = size.ending(model.scale) if args.suffix is None else args.suffix
@@ -59,8 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{len(left)} to enlarge{_count_finished(before)}; nothing was written")
         return 0
     remove_temporaries_of(target for _, target in tasks)
-    results = enlarge_files(left, model, size, args.quality, args.strip_metadata, finished)
-    return report(results, len(left), before)
+    how = (size, args.quality, args.strip_metadata, finished)
+    results = model.enlarge_files(left, *how) if args.ray else enlarge_files(left, model, *how)
+    return report(results, len(left), before, args.failures)
 
 
 def plan(photos: list, args: argparse.Namespace, ending: str) -> list[tuple[Path, Path]]:
@@ -78,13 +86,14 @@ def decisive_settings(args: argparse.Namespace) -> dict[str, Any]:
     return {**settings, "model": identify_model(args.model), "version": __version__}
 
 
-def report(results: Iterable, total: int, before: int) -> int:
+def report(results: Iterable, total: int, before: int, failures: Path | None = None) -> int:
     """Prints a line for each photograph and, of several, in the end what was done.
 
     Args:
-        results: as from `enlarge_files`.
+        results: as from `enlarge_files`, here or on a cluster.
         total: how many there are.
         before: how many were finished before.
+        failures: file for a table of those that could not be enlarged; None: there is none.
 
     Returns:
         the exit code: 2 if a photograph could not be enlarged.
@@ -100,15 +109,26 @@ def report(results: Iterable, total: int, before: int) -> int:
                 line = ", ".join([f"{photo} {w}x{h} -> {target} {new_w}x{new_h}", *result.notes])
                 cli.say(f"{line} ({result.seconds:.1f} s)")
             else:
-                failed.append(f"{photo}: {cli.with_flags(result.reason)}")
-                cli.say(f"skipped {failed[-1]}", sys.stderr)
+                failed.append((photo, target, cli.with_flags(result.reason)))
+                cli.say(f"skipped {photo}: {failed[-1][2]}", sys.stderr)
     finally:
         if total + before > 1 or before:
             share = f" of {total}" if done + len(failed) < total else ""
             print(f"{done}{share} enlarged{_count_finished(before)}, {len(failed)} failed")
-            for line in failed:
-                print(f"failed: {line}")
+            for photo, _, reason in failed:
+                print(f"failed: {photo}: {reason}")
+        if failures:
+            write_failures(failures, failed)
     return 2 if failed else 0
+
+
+def write_failures(path: Path, failed: list[tuple[Path, Path, str]]) -> None:
+    """Writes a CSV table of photograph, result and reason; its head alone if none failed."""
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        csv.writer(file).writerows([("photograph", "result", "reason"), *failed])
 
 
 def _count_finished(count: int) -> str:
@@ -123,7 +143,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "the same photographs by the same settings, stays.",
     )
     option = parser.add_argument
-    option("photos", nargs="+", type=Path, metavar="PHOTO", help="files and folders")
+    option(
+        "photos",
+        nargs="+",
+        type=Path,
+        metavar="PHOTO",
+        help="files and folders, and lists of files (.txt, a path a line)",
+    )
     option(
         "--model",
         default="srgan",
@@ -158,13 +184,24 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "same, but for one grey level",
     )
     _add_output_options(parser)
+    _add_cluster_options(parser)
     args = parser.parse_args(argv)
+    _check(args)
+    args.quality = args.quality or 95
+    if args.ray:  # Its workers are in other folders.
+        args.photos, args.out = [path.absolute() for path in args.photos], args.out.absolute()
+        args.model = os.path.abspath(args.model) if os.path.exists(args.model) else args.model
+    return args
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises a UserError if options do not go together."""
     if args.outscale and (args.width or args.height):
         raise UserError("`outscale` and `width` or `height` exclude each other.")
     if args.quality and FORMATS[args.format] in (".png", ".tiff"):
         raise UserError(f"`quality` is of jpg and webp; {args.format} is written without loss.")
-    args.quality = args.quality or 95
-    return args
+    if not args.ray and (args.ray_workers or args.ray_gpus):
+        raise UserError("`ray_workers` and `ray_gpus` are of a cluster: set `ray`, too.")
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -196,7 +233,20 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="does the I-th of N parts of the photographs, for N machines at once",
     )
+    option("--failures", type=_file, metavar="FILE", help="writes a table of what failed, CSV")
     option("--dry-run", action="store_true", help="says what would be done, and writes nothing")
+
+
+def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument_group("on a Ray cluster").add_argument
+    option("--ray", metavar="ADDRESS", help="of its head; auto: this machine's; local: starts one")
+    option("--ray-workers", type=cli.positive_int, help="how many; all that it has room for")
+    option("--ray-cpus", type=cli.positive_int, default=1, help="of a worker")
+    option("--ray-gpus", type=cli.positive, help="of a worker; below 1 where several share one")
+
+
+def _file(text: str) -> Path:
+    return cli.folder(os.path.dirname(text) or ".") / os.path.basename(text)
 
 
 def _quality(text: str) -> int:

@@ -1,4 +1,8 @@
-"""What the tests share: two logical CPUs, tiny recipes and pictures, and the folder ../shared."""
+"""What the tests share: two logical CPUs, tiny recipes and pictures, and the folder ../shared.
+
+TensorFlow is imported where it is used: pytest-xdist's own process, which runs no test, reads this
+file too, and the workers wait for it.
+"""
 
 import os
 import shutil
@@ -12,20 +16,25 @@ os.environ.pop("SRGAN_VGG_WEIGHTS", None)
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from srgan_keras.inference.formats import export
-from srgan_keras.systems import get_recipe
-from srgan_keras.systems.srgan import build_generator
-from srgan_keras.training import loop
-from srgan_keras.training.gan import SRGAN
-
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-
+#: Files of the longest tests, which come first, so that no worker ends long after the others.
+LONGEST = ("test_jax.py", "test_training_machines.py")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_cpus():
+    """In front of all that TensorFlow computes."""
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -46,22 +55,45 @@ def shared():
 @pytest.fixture(scope="session")
 def two_replicas():
     """MirroredStrategy on two logical CPUs, one for all tests; see `devices`."""
+    import tensorflow as tf
+
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory):
     """A SavedModel of a small generator with random weights, in a folder of its own."""
+    from srgan_keras.inference.formats import export
+    from srgan_keras.systems.srgan import build_generator
+
     folder = tmp_path_factory.mktemp("run") / "saved_model"
     export(build_generator(filters=4, residual_blocks=1), folder)
     return folder
 
 
 @pytest.fixture
-def quick(request, monkeypatch):
-    """No graphs and no SavedModel, which take longer to make than a few steps, but in tests that
-    are marked so.
+def small_discriminators(monkeypatch):
+    """A quarter of the layers."""
+    from network_fixtures import small_discriminator
+
+    from srgan_keras.systems import srgan
+
+    def build(part, image_size, vgg_weights=None):
+        return small_discriminator(image_size, part.filters, part.dense_units)
+
+    monkeypatch.setattr(srgan.Discriminator, "build", build)
+
+
+@pytest.fixture
+def quick(request, monkeypatch, small_discriminators):
+    """No graphs, SavedModel and curves, which take longer to make than a few steps, but in tests
+    that are marked so; and small discriminators.
     """
+    import keras
+
+    from srgan_keras.training import callbacks, loop
+    from srgan_keras.training.gan import SRGAN
+
     if "graph" not in request.keywords:
         compile_gan = SRGAN.compile
         monkeypatch.setattr(
@@ -69,11 +101,15 @@ def quick(request, monkeypatch):
         )
     if "saved_model" not in request.keywords:
         monkeypatch.setattr(loop, "export_saved_model", lambda gan, run: None)
+    if "curves" not in request.keywords:
+        monkeypatch.setattr(callbacks, "LossCurves", lambda run: keras.callbacks.Callback())
 
 
 @pytest.fixture
 def tiny_recipe():
     """A recipe whose networks train in milliseconds."""
+    from srgan_keras.systems import get_recipe
+
     return get_recipe(
         "srgan-mse",
         crop_size=32,

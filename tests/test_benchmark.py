@@ -52,7 +52,7 @@ def test_the_baseline_has_keras_layers_and_the_same_weights():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, small_discriminators):
     """Runs sections of the benchmark on what it times, but small; returns what it writes."""
     whole = timing.step_recipe
 

@@ -260,6 +260,12 @@ def test_profiles_of_16_bits_against_littlecms():
     assert colour.convert_16_bits(ramp.astype(np.uint16), lab) is None
 
 
+def test_the_profile_that_is_written_says_no_present_time():
+    """So the same photograph gives the same file at any time, on any machine."""
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(colour.srgb_profile())).profile
+    assert str(profile.creation_date) == "1999-10-18 00:00:00"
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_all_16_bits_come_through(suffix, tmp_path):
     for channels in (1, 2, 3, 4):

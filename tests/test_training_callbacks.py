@@ -16,7 +16,7 @@ from srgan_keras.training.loop import build_gan
 
 
 @pytest.fixture
-def gan(tiny_recipe):
+def gan(tiny_recipe, small_discriminators):
     gan = build_gan(tiny_recipe, tiny_recipe.content.build())
     gan.run_eagerly = True  # A graph takes longer to trace than these few steps.
     return gan

@@ -3,32 +3,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from network_fixtures import small_discriminator
 
 from srgan_keras.common import pixels
 from srgan_keras.evaluation.metrics import measure
 from srgan_keras.inference.graph import replace_layers
 from srgan_keras.parts.adversarial import Logistic, Wasserstein
 from srgan_keras.parts.content import VGGLoss
-from srgan_keras.systems.srgan import build_discriminator, build_generator, convolution_block
+from srgan_keras.systems.srgan import build_generator
 from srgan_keras.training.gan import SRGAN, TutorialSRGAN
 from srgan_keras.training.loop import dtype_policy
 from srgan_keras.training.timing import KERAS_LAYERS
 
 
-def small_discriminator():
-    """Has every kind of layer that `build_discriminator`'s has, and an eighth of them."""
-    x = pictures = keras.Input((32, 32, 3))
-    for _ in range(2):
-        x = convolution_block(x, 4, strides=2, batch_norm_momentum=0.5)
-    x = layers.LeakyReLU(0.2)(layers.Dense(8)(layers.Flatten()(x)))
-    x = layers.Dense(1, dtype="float32", name="score")(x)
-    return keras.Model(pictures, layers.Activation("sigmoid", dtype="float32")(x))
-
-
 def build(optimizer, loss_weights=(1.0, 1e-3), label_noise=0.2, kind=SRGAN, eager=True, **options):
     """Eager, since a step or two take less time than tracing a graph does."""
     keras.utils.set_random_seed(0)
-    generator = build_generator(filters=4, residual_blocks=1)
+    generator = build_generator(filters=4, residual_blocks=0)
     gan = kind(generator, small_discriminator(), **options)
     gan.compile(
         optimizer=optimizer(),
@@ -42,7 +33,7 @@ def build(optimizer, loss_weights=(1.0, 1e-3), label_noise=0.2, kind=SRGAN, eage
 
 def build_without_discriminator(optimizer, **options):
     keras.utils.set_random_seed(0)
-    gan = SRGAN(build_generator(filters=4, residual_blocks=1), None, **options)
+    gan = SRGAN(build_generator(filters=4, residual_blocks=0), None, **options)
     gan.compile(optimizer(), ["mean_squared_error"], jit_compile=False, run_eagerly=True)
     return gan
 
@@ -365,10 +356,7 @@ def test_mixed_precision_computes_in_low_precision_and_learns_in_float32(batch, 
 
 
 def test_the_compile_line_of_the_tutorial_is_enough(batch):
-    gan = SRGAN(
-        build_generator(filters=4, residual_blocks=1),
-        build_discriminator(image_size=32, filters=4, dense_units=8),
-    )
+    gan = SRGAN(build_generator(filters=4, residual_blocks=0), small_discriminator())
     vgg_loss = VGGLoss("block1_conv1", weights=None)
     losses = [vgg_loss, "binary_crossentropy"]
     gan.compile(loss=losses, loss_weights=[1.0, 1e-3], optimizer=keras.optimizers.Adam(1e-4))
@@ -388,7 +376,7 @@ def test_a_sigmoid_inside_another_layer_is_refused():
     features = layers.GlobalAveragePooling2D()(layers.Conv2D(2, 3)(pictures))
     validity = layers.Dense(1, activation="sigmoid")(features)
     with pytest.raises(ValueError, match=r"a layer of its own.*Received: dense"):
-        SRGAN(build_generator(filters=4), keras.Model(pictures, validity))
+        SRGAN(build_generator(filters=4, residual_blocks=0), keras.Model(pictures, validity))
 
 
 def remove_batch_norm(model):
@@ -407,7 +395,7 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole(batch, kind):
     for parts in (1, 2, 2 if kind is TutorialSRGAN else 4):
         keras.utils.set_random_seed(0)
         gan = kind(
-            remove_batch_norm(build_generator(filters=4, residual_blocks=1)),
+            remove_batch_norm(build_generator(filters=4, residual_blocks=0)),
             remove_batch_norm(small_discriminator()),
             ema_momentum=0.5,
             parts=parts,
@@ -452,7 +440,7 @@ def test_a_wasserstein_critic_learns_with_its_penalty(batch):
     results = {}
     for penalty in (0.0, 10.0):
         keras.utils.set_random_seed(0)
-        gan = SRGAN(build_generator(filters=4, residual_blocks=1), keras.models.clone_model(critic))
+        gan = SRGAN(build_generator(filters=4, residual_blocks=0), keras.models.clone_model(critic))
         gan.discriminator.set_weights(critic.get_weights())
         losses = ["mean_squared_error", Wasserstein(gradient_penalty=penalty)]
         gan.compile(sgd(), losses, run_eagerly=True)

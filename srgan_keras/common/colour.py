@@ -38,8 +38,9 @@ def is_srgb(name: str) -> bool:
 
 
 def srgb_profile() -> bytes:
-    """The profile of sRGB."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """The profile of sRGB, always the same: of the day of its standard, not of this second."""
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return made[:24] + struct.pack(">6H", 1999, 10, 18, 0, 0, 0) + made[36:]
 
 
 def convert_16_bits(picture: np.ndarray, profile: bytes) -> np.ndarray | None:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import GENERATOR, checksum
@@ -16,14 +17,17 @@ def find_photos(arguments: list[Path], out: Path) -> list[tuple[Path, Path]]:
     """Resolves files and folders into photographs.
 
     Args:
-        arguments: files, and folders that are looked through recursively.
+        arguments: files, folders that are looked through recursively, and lists: `.txt` files with
+            a photograph a line, by its path from the list's folder or from the root.
         out: folder for the enlargements. Where it lies within one of the others, it is left out.
 
     Returns:
-        list of (path, name): the photograph, and its path relative to the argument it came from.
+        list of (path, name): the photograph, and its path relative to the argument it came from; of
+            a list, to where its line starts from.
 
     Raises:
-        UserError: if an argument does not exist, or a folder holds no pictures.
+        UserError: if an argument does not exist, a folder or list holds no pictures, or a list's
+            line leads up a folder.
     """
     photos = []
     for argument in arguments:
@@ -32,10 +36,23 @@ def find_photos(arguments: list[Path], out: Path) -> list[tuple[Path, Path]]:
             if not found:
                 raise UserError(f"There are no pictures in {argument}.")
             photos += [(path, path.relative_to(argument)) for path in found]
+        elif argument.suffix == ".txt" and argument.is_file():
+            photos += _read_list(argument)
         elif os.path.lexists(argument):
             photos.append((argument, Path(argument.name)))
         else:
             raise UserError(f"There is no file {argument}.")
+    return photos
+
+
+def _read_list(path: Path) -> list[tuple[Path, Path]]:
+    lines = (Path(os.fsdecode(line)) for line in path.read_bytes().splitlines() if line.strip())
+    photos = [(path.parent / line, line.relative_to(line.anchor)) for line in lines]
+    if not photos:
+        raise UserError(f"There are no pictures in {path}.")
+    for _, name in photos:
+        if ".." in name.parts:  # Its result would be outside of the folder for results.
+            raise UserError(f"{path}: {name} leads up a folder. Write it from the root.")
     return photos
 
 
@@ -103,12 +120,21 @@ class Finished:
         self, out: Path, settings: dict[str, Any], shard: tuple[int, int] = (1, 1)
     ) -> None:
         name = ".upscaled.jsonl" if shard[1] == 1 else f".upscaled-{shard[0]}-of-{shard[1]}.jsonl"
-        self.out, self.path = out, out / name
+        self.out, self.path, self.settings, self.shard = out, out / name, settings, shard
         self._settings = json.dumps(settings, sort_keys=True, default=str)
-        self._lines = set()  # Their hashes alone: there may be millions.
-        for path in out.glob(".upscaled*.jsonl"):
+
+    def part(self, index: int, count: int) -> Self:
+        """The record for one of several that share the work on this one's shard."""
+        own, all_ = self.shard
+        return type(self)(self.out, self.settings, ((own - 1) * count + index, all_ * count))
+
+    @cached_property
+    def _lines(self) -> set[int]:
+        lines = set()  # Their hashes alone: there may be millions.
+        for path in self.out.glob(".upscaled*.jsonl"):
             with path.open("rb") as file:
-                self._lines |= {hash(line.strip()) for line in file}
+                lines |= {hash(line.strip()) for line in file}
+        return lines
 
     def __contains__(self, task: tuple[Path, Path]) -> bool:
         """Whether the result of a photograph is finished: (photograph, its target)."""

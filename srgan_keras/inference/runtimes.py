@@ -205,6 +205,11 @@ def list_stages(module: Any, device: str = "auto") -> list[Stage]:
 OLD_MEMORY = 12288
 
 
+def _count_threads() -> int:
+    """How many threads OpenMP's variable asks for, which Ray sets for its workers; 0: all cores."""
+    return int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or 0)
+
+
 def _placed(device: str) -> Any:
     import tensorflow as tf
 
@@ -233,6 +238,7 @@ class _OpenVINO:
             raise UserError(f"OpenVINO does not compute in bfloat16 on this machine's {device}.")
         kinds = {"float32": "f32", "bfloat16": "bf16"}
         self.options = {"INFERENCE_PRECISION_HINT": kinds[precision], "PERFORMANCE_HINT": "LATENCY"}
+        self.options["INFERENCE_NUM_THREADS"] = _count_threads()
 
     def has_bfloat16(self) -> bool:
         return "BF16" in self.core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
@@ -262,6 +268,7 @@ class _ONNX:
         self.session = onnxruntime.InferenceSession
         self.options = onnxruntime.SessionOptions()
         self.options.log_severity_level = 3  # Errors. They are raised, too.
+        self.options.intra_op_num_threads = _count_threads()
 
     def open(self, file: Path) -> tuple[Callable, type, str | None]:
         session = self.session(file, self.options, providers=self.providers)
