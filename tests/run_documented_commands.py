@@ -55,6 +55,7 @@ SHOWN = {
     r"^python -m pytest": "the tests, which .ci/run runs itself",
     r"^python -m srgan_keras\.benchmark": "times the machine for minutes; see test_benchmark.py",
     r"--coordinator-address": "needs two machines; see test_training_machines.py",
+    r"--ray auto": "needs a Ray cluster; see test_upscale_ray.py",
     r"^srun ": "needs Slurm and several machines",
     r"^export ": "for the commands below it",
     r"^gcloud ": "needs a TPU pod",
@@ -242,6 +243,7 @@ def lay_out(folder: Path) -> None:
             small = Image.open(photograph).resize((size, size))
             small.save(folder / name / f"{photograph.stem}.png")
     Image.open(photographs[0]).resize((96, 64)).save(folder / "photo.jpg")
+    (folder / "photos.txt").write_text("photo.jpg\n")
     (folder / "home" / "Pictures").mkdir(parents=True)
     for photograph in photographs[:6]:
         shutil.copy(photograph, folder / "home" / "Pictures")
@@ -268,6 +270,7 @@ def run(command: Command, folder: Path) -> None:
         rate(folder)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = environment("tensorflow") | {"HOME": str(folder.resolve() / "home"), "PATH": path}
+    env["SLURM_ARRAY_TASK_ID"] = "1"
     for name in ("SRGAN_VGG_WEIGHTS", "SRGAN_KERAS_CACHE", "KERAS_BACKEND"):
         env.pop(name, None)
     began, log = time.monotonic(), folder / "output.txt"
