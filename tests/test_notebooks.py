@@ -44,8 +44,6 @@ CRITIC, VGG = {"discriminator_filters": 4, "dense_units": 8}, {"content_loss": "
 CRITIC_VGG = {"critic_layer": "block1_conv1"}
 """,
 }
-#: Those that hold what a whole run left.
-STORED = [name for name in SMALL if name != "5_wdrn.ipynb"]
 
 
 def code_cells(name):
@@ -122,7 +120,7 @@ def test_wdrn(photographs, quick):
     assert open_picture("wdrn/runs/wdrn/samples/epoch-0001.png").shape[2] == 3
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", SMALL)
 def test_stored_as_a_whole_run_left_it(name):
     """With outputs and pictures, and without warnings, errors or paths of the machine."""
     assert (NOTEBOOKS / name).stat().st_size < 1.5e6
