@@ -55,6 +55,7 @@ SHOWN = {
     r"^python -m pytest": "the tests, which .ci/run runs itself",
     r"^python -m srgan_keras\.benchmark": "times the machine for minutes; see test_benchmark.py",
     r"--coordinator-address": "needs two machines; see test_training_machines.py",
+    r"compare .*--steps 300": "the command above it, for hours",
     r"--ray auto": "needs a Ray cluster; see test_upscale_ray.py",
     r"^srun ": "needs Slurm and several machines",
     r"^export ": "for the commands below it",
