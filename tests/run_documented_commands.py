@@ -1,10 +1,12 @@
 """Runs the commands that README.md and docs/*.md show, top to bottom, as a reader would.
 
     python tests/run_documented_commands.py
+    python tests/run_documented_commands.py README.md         only those of this page
     python tests/run_documented_commands.py --keep FOLDER     leaves what they have written there
     python tests/run_documented_commands.py --keep FOLDER docs/recipes.md     goes on there
 
-No test: it takes minutes, and `.ci/run` has it as a step of its own. It takes the README first,
+No test: it takes minutes. `.ci/run` runs the README's in a step of its own, and a maintainer all,
+before a release and after changes to the pages. It takes the README first,
 then the pages in the order in which the README's table links them; of each the `bash` and `python`
 blocks, and the commands of this package that stand in a sentence. All run in one folder, which is
 empty but for what a reader has (`lay_out`): photographs, all small. A later command may use what an
