@@ -8,6 +8,7 @@ from srgan_keras.parts.content import (
     VGGLoss,
     VGGWeightsError,
     build_vgg,
+    grid_error,
     parse_layers,
     total_variation,
 )
@@ -110,11 +111,14 @@ def test_features_have_unit_length(five):
         np.testing.assert_allclose(np.square(features).sum(-1), 1, atol=0.05)
 
 
-def test_several_layers_pixels_and_total_variation_are_their_weighted_sum():
+def test_all_parts_of_the_loss_are_their_weighted_sum():
     hr, sr = pictures(), pictures(seed=1)
     layers = "0.5*block1_conv2+block1_conv1"
-    loss = VGGLoss(layers, weights=None, pixel_weight=0.5, total_variation_weight=1e-3)
+    loss = VGGLoss(
+        layers, weights=None, pixel_weight=0.5, total_variation_weight=1e-3, grid_weight=10
+    )
     expected = 0.5 * np.abs(hr - sr).mean((1, 2, 3)) + 1e-3 * np.asarray(total_variation(sr))
+    expected += 10 * np.asarray(grid_error(hr, sr))
     for weight, a, b in zip((0.5, 1.0), loss.features(hr), loss.features(sr), strict=True):
         expected += weight * np.square(np.asarray(a) - np.asarray(b)).mean((1, 2, 3))
     np.testing.assert_allclose(loss.call(hr, sr), expected, rtol=1e-5)
@@ -130,6 +134,16 @@ def test_total_variation_adds_up_the_gradient_s_length():
         sums = total_variation(images)
     np.testing.assert_allclose(sums, [3 * 4 * 5 * 0.5, 0], atol=1e-4)
     np.testing.assert_array_equal(tape.gradient(sums, images)[1], 0)
+
+
+def test_grid_error_sees_patterns_and_colours_and_not_details():
+    hr = pictures(batch=3, size=26)  # no multiple of the period
+    sr = hr.copy()
+    sr[0, 1::4, 2::4] += 0.5  # one place of sixteen
+    sr[1, ..., 1] += 0.3  # one channel of three
+    sr[2, 5, 5] += 0.5  # one pixel, of the 36 at its place
+    expected = [0.5**2 / 16, 0.3**2 / 3, (0.5 / 36) ** 2 / 16]
+    np.testing.assert_allclose(grid_error(hr, sr), expected, rtol=1e-4)
 
 
 def test_gradients_flow_to_the_generated_picture_alone(five):

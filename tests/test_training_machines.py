@@ -30,6 +30,19 @@ sys.modules["tensorflow"] = None  # Keras would import it.
 import jax, keras, numpy as np
 from srgan_keras import train
 from srgan_keras.training import callbacks, loop
+from srgan_keras.training.health import Collapsed
+
+
+class Ill(keras.callbacks.Callback):
+    def __init__(self, collapses, when_well):
+        super().__init__()
+        self.collapses, self.when_well = collapses, when_well
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch in self.collapses:
+            self.collapses.remove(epoch)
+            raise Collapsed("It collapses.")
+        self.when_well()
 
 
 def session(name, arguments, signals):
@@ -55,7 +68,8 @@ def session(name, arguments, signals):
         look(self, batch, logs)
 
     loop.build_gan, loop.fit_or_roll_back = build_without_scores, fit_and_keep
-    loop.Health = lambda *arguments: keras.callbacks.Callback()
+    collapses = signals.pop("collapses", [])
+    loop.Health = lambda lr, recipe, on_collapse, when_well: Ill(collapses, when_well)
     callbacks.LossCurves = lambda run: keras.callbacks.Callback()
     callbacks.SamplePictures.on_train_begin = lambda self, logs=None: None  # The last one does.
     callbacks.Checkpoint = lambda run, minutes, keep: make(run, 0, keep)  # at every step
@@ -90,7 +104,7 @@ def train(folder, *groups):
     Args:
         folder: where each leaves NAME.txt, what it said, and NAME.npz, its weights.
         groups: lists of sessions (name, logical devices, arguments, {step: signal that it sends
-            itself}).
+            itself, or "collapses": epochs at whose end it collapses, each once}).
 
     Returns:
         {name: (exit code, seconds)}.
@@ -117,15 +131,15 @@ def train(folder, *groups):
 
 
 @contextlib.contextmanager
-def two(name, arguments, signals):
-    """Two processes that train together; the second sends itself the signals."""
+def two(name, arguments, first, second):
+    """Two processes that train together, and what each does to itself."""
     # The port stays ours until JAX has it: both bind it for sharing, and only JAX listens.
     with socket.socket(socket.AF_INET6) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         port.bind(("::", 0))
         words = ["--coordinator-address", f"localhost:{port.getsockname()[1]}"]
         words += ["--num-processes", "2", *arguments, "--process-id"]
-        yield [(f"{name}-0", 1, [*words, 0], {}), (f"{name}-1", 1, [*words, 1], signals)]
+        yield [(f"{name}-0", 1, [*words, 0], first), (f"{name}-1", 1, [*words, 1], second)]
 
 
 def weights(path):
@@ -133,14 +147,15 @@ def weights(path):
         return [file[key] for key in file.files]
 
 
-def test_two_processes_train_as_one_does_through_a_kill(crops, tmp_path):
+def test_two_processes_train_as_one_does_through_a_collapse_and_a_kill(crops, tmp_path):
     """One test, because starting processes takes most of its time."""
-    start = [*SETTINGS, "--data", crops, "--resume", "auto", "--run"]
+    start = [*SETTINGS, "--data", crops, "--resume", "auto", "--on-collapse", "rollback", "--run"]
     one, several = tmp_path / "one", tmp_path / "several"
-    alone = [("alone", 2, [*start, one], {})]
+    ill, killed = {"collapses": [0]}, {"collapses": [0], "5": signal.SIGKILL}
+    alone = [("alone", 2, [*start, one], ill)]
     with (
-        two("killed", [*start, several], {3: signal.SIGKILL}) as killed,
-        two("resumed", [*start, several], {}) as resumed,
+        two("killed", [*start, several], ill, killed) as killed,
+        two("resumed", [*start, several], {}, {}) as resumed,
     ):
         ends = train(tmp_path, alone + killed, resumed)
     said = {name: (tmp_path / f"{name}.txt").read_text() for name in ends}
@@ -151,6 +166,9 @@ def test_two_processes_train_as_one_does_through_a_kill(crops, tmp_path):
     assert "Devices: 2 x cpu in 2 processes (JAX); batch of 4, 2 on each" in said["killed-0"]
     assert "error: Another process has ended" in said["killed-0"].splitlines()[-1]
     assert "Devices" not in said["killed-1"]
+    for name in ("alone", "killed-0"):
+        assert "It collapses." in said[name]
+        assert "Back to step 0, with learning_rate 0.00025." in said[name]
     # The first may have missed the third step's end.
     assert re.search(rf"Run folder: {several}, from step [23]\b", said["resumed-0"])
     ours, theirs, expected = (
