@@ -133,6 +133,17 @@ def read_settings(run: Path) -> dict[str, Any]:
     return {**settings, "recipe": recipe}
 
 
+def assumed_settings(run: Path) -> dict[str, Any]:
+    """The settings that a run's file does not have, as one of an earlier version, and their values.
+
+    Raises:
+        UserError: as `read_settings`.
+    """
+    values = read_settings(run)["recipe"].every_setting()
+    kept = json.loads((run / SETTINGS).read_text(encoding="utf-8"))["recipe"]
+    return {name: value for name, value in values.items() if name not in kept}
+
+
 def find_checkpoints(run: Path) -> list[Path]:
     """Returns a run's checkpoints, the newest first; the last may be an earlier version's."""
     found = sorted((run / CHECKPOINTS).glob("step-*.weights.h5"), reverse=True)

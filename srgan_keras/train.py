@@ -252,6 +252,9 @@ def read_run(run: Path) -> dict:
     settings = run_folder.read_settings(run)
     if not run_folder.find_checkpoints(run):
         raise UserError(f"{run} cannot be resumed. {run_folder.describe_folder(run)}")
+    if assumed := run_folder.assumed_settings(run):
+        values = ", ".join(f"{name} {value}" for name, value in assumed.items())
+        print(f"{run} does not say, and takes what the recipe has today: {values}")
     return settings
 
 

@@ -352,7 +352,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(crops, tmp_path
     assert not list(run.glob(".tmp*"))
 
 
-def test_a_run_of_the_layout_before_goes_on(crops, tmp_path):
+def test_a_run_of_the_layout_before_goes_on(crops, tmp_path, capsys):
     run = tmp_path / "run"
     assert train.main(plain(crops, run, "--epochs", "1")) == 0
     newest, before = find_checkpoints(run)
@@ -361,9 +361,12 @@ def test_a_run_of_the_layout_before_goes_on(crops, tmp_path):
         del file["metrics of the epoch"]
     newest.rename(run / "checkpoints" / "latest.weights.h5")
     settings = json.loads((run / "recipe.json").read_text())
-    del settings["crops"], settings["steps_per_epoch"]
+    del settings["crops"], settings["steps_per_epoch"], settings["recipe"]["augment"]
     (run / "recipe.json").write_text(json.dumps(settings))
     assert train.main(["--resume", str(run), "--epochs", "2"]) == 0
+    said = capsys.readouterr().out
+    assert f"{run} does not say, and takes what the recipe has today: augment True" in said
+    assert json.loads((run / "recipe.json").read_text())["recipe"]["augment"] is True
     assert [row["epoch"] for row in read_log(run)] == ["0", "1"]
     assert len(find_checkpoints(run)) == 2
 
