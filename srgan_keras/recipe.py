@@ -55,6 +55,11 @@ class Recipe(Part):
     batch_statistics: bool = setting(
         True, "normalise in the generator by each batch, not by the averages it starts with"
     )
+    shift_period: int = setting(
+        0,
+        "pixels over which pictures are shifted, step by step, before the losses see them; 0: none",
+        least=0,
+    )
     ema_momentum: float = setting(
         0.0, "momentum of the generator's averaged weights; 0: no average", least=0, most=0.999999
     )
@@ -82,6 +87,8 @@ class Recipe(Part):
         if (self.discriminator is None) != (self.adversarial is None):
             raise UserError("a discriminator and an adversarial loss need each other")
         if self.step == "tutorial":
+            if self.shift_period:
+                raise UserError("step tutorial shifts no pictures. Set `shift_period` to 0.")
             if self.discriminator is None:
                 raise UserError("step tutorial needs a discriminator. Set `step` to joint.")
             if not isinstance(self.adversarial, Logistic) or self.adversarial.critic_steps > 1:

@@ -146,6 +146,15 @@ def test_grid_error_sees_patterns_and_colours_and_not_details():
     np.testing.assert_allclose(grid_error(hr, sr), expected, rtol=1e-4)
 
 
+def test_grid_error_sees_a_pattern_that_changes_its_sign_from_window_to_window():
+    hr = pictures(batch=1, size=66)
+    sr = hr.copy()
+    sr[:, :32, ::4] += 0.5
+    sr[:, 32:64, ::4] -= 0.5
+    np.testing.assert_allclose(grid_error(hr, sr), [0.5**2 / 4], rtol=1e-4)
+    np.testing.assert_allclose(grid_error(hr, sr, window=64), [0], atol=1e-6)
+
+
 def test_gradients_flow_to_the_generated_picture_alone(five):
     hr, sr = map(tf.constant, (pictures(), pictures(seed=1)))
     with tf.GradientTape() as tape:

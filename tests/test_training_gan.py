@@ -323,6 +323,25 @@ def test_without_batch_statistics_training_sees_what_inference_sees(batch):
     assert all(moved(gammas, values(layer.gamma for layer in normalisations)))
 
 
+def test_both_losses_see_pictures_that_are_shifted_step_by_step(batch):
+    hr = batch[1]
+    gan = build(sgd, shift_period=2)
+    content, trunk = [], []
+    gan.content_loss = lambda hr, sr: content.append(np.asarray(hr)) or (hr - sr) ** 2
+    layers_of_trunk = gan.trunk
+    gan.trunk = lambda x, training: (
+        trunk.append(np.asarray(x)) or layers_of_trunk(x, training=training)
+    )
+    fit(gan, batch, steps=5)
+    expected = [np.roll(hr, shift, (1, 2)) for shift in ((0, 0), (1, 0), (0, 1), (1, 1), (0, 0))]
+    np.testing.assert_array_equal(content, expected)
+    # The discriminator sees photographs, generated pictures, and in the second update those again.
+    np.testing.assert_array_equal(trunk[::3], expected)
+    np.testing.assert_array_equal(trunk[1::3], trunk[2::3])
+    gan.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0)
+    np.testing.assert_array_equal(content[-1], hr)
+
+
 def test_two_replicas_average_as_one(batch, two_replicas):
     one = freeze_batch_norm(build_without_discriminator(sgd, ema_momentum=0.5))
     with two_replicas.scope():

@@ -272,26 +272,31 @@ def total_variation(images: Any) -> Any:
     return ops.sum(length, axis=(1, 2, 3))
 
 
-def grid_error(hr: Any, sr: Any, period: int = 4) -> Any:
+def grid_error(hr: Any, sr: Any, period: int = 4, window: int = 32) -> Any:
     """Measures the pattern that generated pictures repeat over themselves, and their false colour.
 
     A generator enlarges in steps of 2, and each of the pixels that come of one can get a colour of
-    its own: a faint grid lies over the picture, which discriminators take for texture. So the mean
-    error is taken over all pixels at the same place of the grid: noise and edges vanish in it, and
-    what remains is grid and colour. Our own; the source is what we saw in our trainings.
+    its own: a faint grid lies over the picture. So the error is averaged over all pixels of a
+    window that are at the same place of the grid: noise and edges vanish in it, and what remains is
+    grid and colour. Our own; the source is what we saw in our trainings.
 
     Args:
-        hr: photographs, `(batch, h, w, c)` float32, h and w at least `period`.
+        hr: photographs, `(batch, h, w, c)` float32, h and w known and at least `period`.
         sr: generated pictures, likewise.
         period: int, of the grid, in pixels; 4 of an enlargement by 4.
+        window: int, least side of the windows into which a larger picture is divided, in pixels.
 
     Returns:
-        `(batch,)` float32, the mean of the squares over the places and channels.
+        `(batch,)` float32, the mean of the squares over windows, places and channels.
     """
-    rows, columns = (ops.shape(sr)[axis] // period for axis in (1, 2))
-    errors = (sr - hr)[:, : rows * period, : columns * period]
-    errors = ops.reshape(errors, (-1, rows, period, columns, period, errors.shape[-1]))
-    return ops.mean(ops.square(ops.mean(errors, axis=(1, 3))), axis=(1, 2, 3))
+    sides = []
+    for length in sr.shape[1:3]:
+        windows = max(1, length // window)
+        sides.append((windows, length // windows // period, period))
+    height, width = (math.prod(side) for side in sides)
+    errors = (sr - hr)[:, :height, :width]
+    errors = ops.reshape(errors, (-1, *sides[0], *sides[1], errors.shape[-1]))
+    return ops.mean(ops.square(ops.mean(errors, axis=(2, 5))), axis=(1, 2, 3, 4, 5))
 
 
 def build_vgg(layers: str | list[str], weights: Any) -> keras.Model:

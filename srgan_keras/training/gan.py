@@ -59,6 +59,10 @@ class SRGAN(keras.Model):
             without bound in plain black or white, which at inference show as coloured patches.
         parts: int, in how many parts a device's batch goes through the networks, their gradients
             summed, so that large batches fit into memory. Batch statistics are a part's own.
+        shift_period: int, over how many pixels pictures are shifted before the losses see them in
+            training, another shift each step; 0: they are not. The generator enlarges in steps of
+            2, and VGG19's poolings and the discriminator's strides reduce in such steps: where
+            both always meet at the same pixels, their gradients draw a grid.
         seed: int, seed of all chance in a step, such as label noise.
 
     Raises:
@@ -73,6 +77,7 @@ class SRGAN(keras.Model):
         ema_momentum: float = 0.0,
         batch_statistics: bool = True,
         parts: int = 1,
+        shift_period: int = 0,
         seed: int = 0,
         name: str = "srgan",
     ) -> None:
@@ -84,6 +89,7 @@ class SRGAN(keras.Model):
         self.ema_momentum = ema_momentum
         self.batch_statistics = batch_statistics
         self.parts = parts
+        self.shift_period = shift_period
         self.seed = seed
         self.averaged_generator = generator
         if ema_momentum:
@@ -242,6 +248,8 @@ class SRGAN(keras.Model):
         Returns:
             (the weighted sum, dict of logs), one value a picture.
         """
+        if training:
+            hr, sr = self.shift(hr), self.shift(sr)
         content = self.content_loss
         content = content.call if isinstance(content, keras.losses.Loss) else content
         logs = {"content_loss": per_picture(content(hr, sr))}
@@ -262,6 +270,8 @@ class SRGAN(keras.Model):
         Returns:
             as `generator_loss`.
         """
+        if training:
+            hr, sr = self.shift(hr), self.shift(sr)
         features = [self.trunk(images, training=training) for images in (hr, sr)]
         scores = self.head(ops.concatenate(features), training=training)
         hr_scores, sr_scores = ops.split(scores, 2)
@@ -272,6 +282,13 @@ class SRGAN(keras.Model):
         loss = (loss + penalty)[:, 0]
         logs |= more | self.outputs_of(hr_scores, sr_scores)
         return loss, {"discriminator_loss": loss, **logs}
+
+    def shift(self, images: Any) -> Any:
+        """Moves pictures by this step's shift; what leaves at one side comes in at the other."""
+        if not self.shift_period:
+            return images
+        step, period = ops.cast(self.optimizer.iterations, "int32"), self.shift_period
+        return ops.roll(images, (step % period, step // period % period), axis=(1, 2))
 
     def score(self, images: Any, training: bool) -> Any:
         """The discriminator's scores of pictures, `(batch, 1)` float32."""

@@ -268,6 +268,7 @@ def build_gan(
             discriminator,
             ema_momentum=recipe.ema_momentum,
             batch_statistics=recipe.batch_statistics,
+            shift_period=recipe.shift_period,
             seed=recipe.seed,
         )
     losses, weights, second = [content_loss], [recipe.content.weight], None
