@@ -106,6 +106,14 @@ def quick(request, monkeypatch, small_discriminators):
 
 
 @pytest.fixture
+def eager(monkeypatch):
+    """Functions without graphs, which take longer to trace than they compute in a test."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf, "function", lambda function=None, **_: function or (lambda f: f))
+
+
+@pytest.fixture
 def tiny_recipe():
     """A recipe whose networks train in milliseconds."""
     from srgan_keras.systems import get_recipe

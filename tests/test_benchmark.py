@@ -4,7 +4,6 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 from srgan_keras import benchmark
@@ -79,12 +78,6 @@ def run(tmp_path, monkeypatch, small_discriminators):
         return report
 
     return run
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Functions without graphs, which take longer to trace than one step to compute."""
-    monkeypatch.setattr(tf, "function", lambda function=None, **_: function or (lambda f: f))
 
 
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")

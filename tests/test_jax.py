@@ -18,7 +18,8 @@ from srgan_keras.systems import recipes
 pytestmark = pytest.mark.skipif(not find_spec("jax"), reason="jax is not installed")
 
 SMALL = {"crop_size": 32, "filters": 4, "epsilon": 1e-3}
-GENERATOR = {**SMALL, "residual_blocks": 1, "ema_momentum": 0.5}
+GENERATOR = {**SMALL, "residual_blocks": 0, "ema_momentum": 0.5}
+DENSE = {**GENERATOR, "residual_blocks": 1, "growth": 3}
 #: Recipe: what is small of it here, beside the discriminator.
 RECIPES = {
     "tutorial": {**GENERATOR, "content_loss": "block1_conv2", "micro_batch": 1},
@@ -29,10 +30,9 @@ RECIPES = {
     "srgan-vgg54": GENERATOR,
     "srgan": GENERATOR,
     "srgan-5": GENERATOR,
-    "wdrn-mse": {**GENERATOR, "dense_layers": 2, "growth": 3, "normalization": "instance"},
+    "wdrn-mse": {**DENSE, "dense_layers": 2, "normalization": "instance"},
     "wdrn": {
-        **GENERATOR,
-        **{"dense_layers": 1, "growth": 3},
+        **{**DENSE, "dense_layers": 1},
         **{"discriminator_filters": 4, "dense_units": 8, "critic_steps": 2},
         **{"critic_layer": "block2_conv2", "content_loss": "block2_conv2"},
     },
@@ -250,7 +250,7 @@ def test_the_train_command_without_tensorflow(crops, tmp_path, quick):
         shutil.copy(crops / "test" / f"{number}.png", crops / "test" / f"{number + 2}.png")
     for split in "train", "test":
         pack(crops / split, tmp_path / "packed" / split)
-    settings = "--recipe srresnet --filters 4 --residual-blocks 1 --crop-size 32 --batch-size 4 "
+    settings = "--recipe srresnet --filters 4 --residual-blocks 0 --crop-size 32 --batch-size 4 "
     settings += "--steps-per-epoch 3 --sample-every 1 --epsilon 1e-3 --data"
     settings = [*settings.split(), str(tmp_path / "packed")]
     start, theirs, ours = (tmp_path / name for name in ("start", "tensorflow", "jax"))
