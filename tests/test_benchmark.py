@@ -89,6 +89,7 @@ def test_steps(run, eager, capsys):
     assert "| 32, 1, pixel_shuffle, float32 |" in capsys.readouterr().out
 
 
+@pytest.mark.bfloat16
 def test_parts(run, eager, tmp_path):
     report = run("parts")["parts"]
     assert set(report) == {"float32", "bfloat16"}
@@ -98,6 +99,7 @@ def test_parts(run, eager, tmp_path):
     assert (tmp_path / "out" / "parts.png").exists()
 
 
+@pytest.mark.bfloat16
 def test_upscaling_and_input(run):
     report = run("upscale", "input")
     assert all(row["median"] > 0 for row in report["upscale"])

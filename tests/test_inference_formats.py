@@ -47,6 +47,7 @@ def test_8bit_in_8bit_out_at_any_size(tmp_path, upsampling, lr_range):
         assert (sr == expected).mean() > 0.99
 
 
+@pytest.mark.bfloat16
 def test_bfloat16_halves_the_file_and_changes_little(generator, exported, tmp_path):
     export(generator, tmp_path / "half", precision="bfloat16")
     lr = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)

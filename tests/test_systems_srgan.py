@@ -106,7 +106,11 @@ def test_narrow_convolution_is_conv2d(kernel_size):
 
 @pytest.mark.parametrize(
     ("policy", "tolerance"),
-    [("float32", 1e-4), ("mixed_bfloat16", 0.05), ("mixed_float16", 0.01)],
+    [
+        ("float32", 1e-4),
+        pytest.param("mixed_bfloat16", 0.05, marks=pytest.mark.bfloat16),
+        ("mixed_float16", 0.01),
+    ],
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_fused_batch_normalisation_is_keras_own(policy, tolerance, training):

@@ -179,6 +179,7 @@ def tensorboard_points(run):
     return sorted(points)
 
 
+@pytest.mark.bfloat16
 @pytest.mark.saved_model
 def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
     run = tmp_path / "run"
@@ -602,6 +603,7 @@ def test_the_discriminator_is_there_after_a_stop(crops, tmp_path, monkeypatch):
     assert discriminator.layers[-1].name == "validity"
 
 
+@pytest.mark.bfloat16
 def test_slow_bfloat16_is_said(crops, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(devices, "bfloat16_factor", lambda: 3.4)
     arguments = plain(crops, tmp_path / "run", "--epochs", "1", "--precision", "mixed_bfloat16")

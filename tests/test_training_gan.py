@@ -354,7 +354,9 @@ def test_two_replicas_average_as_one(batch, two_replicas):
         np.testing.assert_allclose(a, keras.ops.convert_to_numpy(b), atol=1e-6, err_msg=a.path)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.bfloat16), "mixed_float16"]
+)
 def test_mixed_precision_computes_in_low_precision_and_learns_in_float32(batch, policy):
     """Whatever the processor rounds, the pictures are nearly those of float32 and never equal."""
     plain = build(sgd)
