@@ -25,6 +25,12 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
+    # TensorFlow asks the processor alone for bfloat16, and crashes where oneDNN is held from it.
+    if "ONEDNN_MAX_CPU_ISA" in os.environ:
+        held = pytest.mark.skip(reason="ONEDNN_MAX_CPU_ISA may hold oneDNN from bfloat16")
+        for item in items:
+            if "bfloat16" in item.keywords:
+                item.add_marker(held)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,6 +109,14 @@ def quick(request, monkeypatch, small_discriminators):
         monkeypatch.setattr(loop, "export_saved_model", lambda gan, run: None)
     if "curves" not in request.keywords:
         monkeypatch.setattr(callbacks, "LossCurves", lambda run: keras.callbacks.Callback())
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Functions without graphs, which take longer to trace than they compute in a test."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf, "function", lambda function=None, **_: function or (lambda f: f))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 from srgan_keras import benchmark
@@ -81,12 +80,6 @@ def run(tmp_path, monkeypatch, small_discriminators):
     return run
 
 
-@pytest.fixture
-def eager(monkeypatch):
-    """Functions without graphs, which take longer to trace than one step to compute."""
-    monkeypatch.setattr(tf, "function", lambda function=None, **_: function or (lambda f: f))
-
-
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_steps(run, eager, capsys):
     rows = run("step")["step"]
@@ -96,6 +89,7 @@ def test_steps(run, eager, capsys):
     assert "| 32, 1, pixel_shuffle, float32 |" in capsys.readouterr().out
 
 
+@pytest.mark.bfloat16
 def test_parts(run, eager, tmp_path):
     report = run("parts")["parts"]
     assert set(report) == {"float32", "bfloat16"}
@@ -105,6 +99,7 @@ def test_parts(run, eager, tmp_path):
     assert (tmp_path / "out" / "parts.png").exists()
 
 
+@pytest.mark.bfloat16
 def test_upscaling_and_input(run):
     report = run("upscale", "input")
     assert all(row["median"] > 0 for row in report["upscale"])

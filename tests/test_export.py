@@ -60,6 +60,7 @@ def test_nothing_else_than_a_savedmodel_is_replaced(run, tmp_path):
     assert not list(tmp_path.glob(".tmp-*"))
 
 
+@pytest.mark.bfloat16
 @pytest.mark.parametrize(("factor", "warned"), [(3.9, True), (0.5, False)])
 def test_slow_bfloat16_is_said(run, monkeypatch, capsys, factor, warned):
     monkeypatch.setattr(devices, "bfloat16_factor", lambda: factor)

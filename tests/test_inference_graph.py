@@ -85,7 +85,9 @@ def test_a_sequential_model_is_a_generator_too():
     assert_same_map(folded, model)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.bfloat16)]
+)
 def test_precision_is_that_of_all_but_the_output(generator, precision):
     folded = fold_batch_normalization(generator, precision)
     assert {weight.dtype for weight in folded.weights} == {precision}

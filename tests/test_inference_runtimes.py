@@ -178,6 +178,7 @@ def test_auto_falls_back_where_the_converter_does_not_know_the_network(tmp_path,
         Upscaler(tmp_path / "model.keras", runtime="openvino")
 
 
+@pytest.mark.bfloat16
 def test_precision_auto_measures(generators, monkeypatch, capsys):
     """bfloat16 is taken where the machine computes in it and nearly all values are the same."""
     file = generators / "shuffle.keras"

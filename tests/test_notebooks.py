@@ -114,7 +114,7 @@ def test_comparison(photographs):
     assert all(one.count == 2 * 2 for one in names["opinions"].values())
 
 
-def test_wdrn(photographs, quick):
+def test_wdrn(photographs, quick, eager):
     names = execute("5_wdrn.ipynb")
     assert {row["method"] for row in names["rows"]} >= {"srgan-5", "wdrn", "bicubic"}
     assert open_picture("wdrn/runs/wdrn/samples/epoch-0001.png").shape[2] == 3

@@ -365,10 +365,16 @@ def test_16_bits_through_a_network(tmp_path, saved_model):
 
 
 def test_knows_no_model_code(saved_model, tmp_path):
+    """And a SavedModel none of ours at all: TensorFlow alone loads it, in a process of its own."""
     Image.fromarray(picture(5, 5)).save(tmp_path / "a.png")
     shutil.copytree(saved_model, tmp_path / "model")
     program = """
-import sys
+import sys, tensorflow as tf
+serve = tf.saved_model.load("model").signatures["serving_default"]
+sr = serve(pixels=tf.zeros((1, 3, 5, 3), tf.uint8))["pixels"]
+assert sr.shape == (1, 12, 20, 3) and sr.dtype == tf.uint8
+assert not [name for name in sys.modules if name.startswith("srgan_keras")]
+
 from srgan_keras.upscale import main
 main(["a.png", "--model", "model"])
 loaded = {name for name in sys.modules if name.startswith("srgan_keras.")}
