@@ -14,7 +14,6 @@ was stopped goes on from its checkpoint. Training itself is `training.loop`, mea
 import dataclasses
 import gc
 import json
-import shutil
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -304,8 +303,6 @@ def train_runs(plan: Plan, folder: Path, data: Path, vgg_weights: str | None) ->
         resume = bool(run_folder.find_checkpoints(run))
         if resume:
             recipe = run_folder.read_settings(run)["recipe"]
-        elif run.exists():
-            shutil.rmtree(run)  # It was killed before its first checkpoint.
         start = str(folder / RUNS / plan.starts[name]) if name in plan.starts else None
         began = time.monotonic()
         finished = train(
@@ -406,9 +403,12 @@ def format_runs(plan: Plan, folder: Path) -> str:
 
 def draw_curves(plan: Plan, folder: Path) -> Figure:
     """Draws all runs' losses over their steps; panels that no run has are left out."""
-    logs = {name: run_folder.read_log(folder / RUNS / name) for name in plan.recipes}
-    there = {column for rows in logs.values() for row in rows for column in row}
-    panels = [column for column in PANELS if column in there]
+    curves = {
+        (column, name): run_folder.read_curve(folder / RUNS / name, column)
+        for column in PANELS
+        for name in plan.recipes
+    }
+    panels = [c for c in PANELS if any(curves[c, name] for name in plan.recipes)]
     height = -(-len(panels) // 2)
     figure = Figure(figsize=(11, 3.4 * height + 0.8), layout="constrained", dpi=120)
     grid = list(figure.subplots(height, 2, squeeze=False).flat)
@@ -416,17 +416,13 @@ def draw_curves(plan: Plan, folder: Path) -> Figure:
     lines = {}
     for axes, column in zip(grid, panels, strict=False):
         title, axis = PANELS[column]
-        for index, (name, rows) in enumerate(logs.items()):
-            length = plan.recipes[name].steps_per_epoch
-            points = [
-                (length * (int(row["epoch"]) + 1), float(row[column]))
-                for row in rows
-                if row.get(column, "NA") != "NA"
-            ]
-            if points:
+        for index, (name, recipe) in enumerate(plan.recipes.items()):
+            if points := curves[column, name]:
+                epochs, values = zip(*points, strict=True)
+                steps = [recipe.steps_per_epoch * epoch for epoch in epochs]
                 style = "-" if index < len(colours) else "--"
                 colour = colours[index % len(colours)]
-                (lines[name],) = axes.plot(*zip(*points, strict=True), style, color=colour, lw=1.4)
+                (lines[name],) = axes.plot(steps, values, style, color=colour, lw=1.4)
         axes.set(title=title, xlabel="step", yscale=axis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -18,7 +18,7 @@ import keras
 from srgan_keras import run as run_folder
 from srgan_keras.common import cli, processes
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import SAVED_MODEL, locked, remove_temporaries
+from srgan_keras.common.files import SAVED_MODEL
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import load_generator
@@ -42,6 +42,7 @@ from srgan_keras.training.memory import check_weights, fit_into_memory
 STEPS = {"joint": SRGAN, "tutorial": TutorialSRGAN}
 SAMPLES_SHOWN = 4
 ROLLBACKS = 3  # in a session
+RATES = ("learning_rate", "discriminator_learning_rate")  # which a rollback halves
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,8 @@ def train(
         VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
     """
     run, session = Path(run), Session(**options)
-    first = processes.is_first()
-    if first:
-        run_folder.check_new(run, resume)
     known = run_folder.read_settings(run) if resume else {}
-    with locked(run) if first else contextlib.nullcontext():
-        for folder in (run, run / run_folder.CHECKPOINTS) if first else ():
-            remove_temporaries(folder)
+    with run_folder.claimed(run, resume):
         vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
         devices = choose_strategy(session.strategy)
         count = devices.num_replicas_in_sync
@@ -431,21 +427,18 @@ def fit_or_roll_back(
             if session.on_collapse != "rollback" or done == ROLLBACKS:
                 raise
             print(cli.with_flags(str(error)))
+            # Until here the first of several processes may be writing a checkpoint.
+            processes.check_same("collapses", [str(error), checkpoint.well])
             run_folder.load_checkpoint(run, gan, latest=checkpoint.well)
             run_folder.rewind_log(run, gan.step // steps_per_epoch)
-            recipe = recipe.with_settings(**half_rates(recipe))
+            values = recipe.every_setting()
+            rates = {name: values[name] / 2 for name in RATES if values.get(name)}
+            recipe = recipe.with_settings(**rates)
             run_folder.write_settings(run, recipe, {}, resume=True)
             set_rates(gan, recipe)
             unlogged = False
-            rates = " ".join(f"{name} {rate:g}" for name, rate in half_rates(recipe, 1).items())
-            print(f"Back to step {gan.step}, with {rates}.", flush=True)
-
-
-def half_rates(recipe: Recipe, factor: float = 0.5) -> dict[str, float]:
-    """The recipe's learning rates times a factor."""
-    names = ("learning_rate", "discriminator_learning_rate")
-    values = recipe.every_setting()
-    return {name: factor * values[name] for name in names if values.get(name)}
+            words = " ".join(f"{name} {rate:g}" for name, rate in rates.items())
+            print(f"Back to step {gan.step}, with {words}.", flush=True)
 
 
 def set_rates(gan: SRGAN, recipe: Recipe) -> None:
