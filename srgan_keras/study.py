@@ -36,7 +36,7 @@ from srgan_keras.inference.upscaler import load_method
 from srgan_keras.parts.content import Pixels
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
-from srgan_keras.training.loop import build_gan, dtype_policy, fit, load_data, train
+from srgan_keras.training.loop import build_gan, fit, load_data, train
 
 PLAN, RUNS, SCORES, SECONDS = "plan.json", "runs", "scores", "seconds.json"
 CURVES, PICTURE = "losses.png", "comparison.png"
@@ -203,9 +203,7 @@ def shorten(recipe: Recipe, steps: int, keep: Collection[str] = ()) -> Recipe:
 def seconds_per_step(recipe: Recipe, data: Path, vgg_weights: str | None) -> float:
     """Times a recipe's training steps, the median of a few; arguments as for `train`."""
     crops = dataclasses.replace(load_data(data, recipe), held_out=[])
-    with dtype_policy(recipe.precision):
-        content_loss = recipe.content.build(vgg_weights)
-    gan, times = build_gan(recipe, content_loss, vgg_weights=vgg_weights), []
+    gan, times = build_gan(recipe, vgg_weights), []
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: times.append(time.perf_counter())
     )

@@ -498,7 +498,7 @@ def test_the_recipe_paper_trains_and_lowers_its_learning_rate(crops, tmp_path):
     recipe = read_settings(run)["recipe"]
     assert (recipe.generator.lr_range, recipe.generator.upsampling) == ("0..1", "pixel_shuffle")
     assert recipe.pairs.lr_blur_sigma == 1.0
-    gan = loop.build_gan(recipe, recipe.content.build())
+    gan = loop.build_gan(recipe)
     assert float(gan.optimizer.learning_rate) == pytest.approx(1e-4)
     load_checkpoint(run, gan)
     assert float(gan.optimizer.learning_rate) == pytest.approx(1e-5)

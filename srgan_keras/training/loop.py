@@ -203,13 +203,10 @@ def build_to_fit(
     batch = divide_batch(recipe, devices.num_replicas_in_sync)
     check_weights(recipe, session.check_memory)
     with devices.scope():
-        with dtype_policy(recipe.precision):
-            content_loss = recipe.content.build(vgg_weights)
-        steps = session.steps_per_execution
-        gan = build_gan(recipe, content_loss, use_xla(), steps, vgg_weights)
+        gan = build_gan(recipe, vgg_weights, use_xla(), session.steps_per_execution)
     where = f"{describe_devices(devices)}; batch of {recipe.batch_size}, {batch} on each"
     print_plan(recipe, gan, data, steps_per_epoch, where)
-    micro_batch = fit_into_memory(gan, content_loss, recipe, batch, session.check_memory)
+    micro_batch = fit_into_memory(gan, recipe, batch, session.check_memory)
     return gan, recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
 
 
@@ -240,22 +237,21 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 def build_gan(
     recipe: Recipe,
-    content_loss: Any,
+    vgg_weights: str | None = "imagenet",
     jit_compile: bool = False,
     steps_per_execution: int = 1,
-    vgg_weights: Any = "imagenet",
 ) -> SRGAN:
-    """Builds the recipe's networks and compiles them into an `SRGAN`.
+    """Builds the recipe's networks and losses, and compiles them into an `SRGAN`.
 
     Args:
         recipe: `Recipe`.
-        content_loss: a Keras loss, from the recipe's content loss part.
+        vgg_weights: as `VGGLoss` takes them, for what needs them.
         jit_compile: whether XLA compiles the training step.
         steps_per_execution: int, steps that TensorFlow takes between two callbacks.
-        vgg_weights: as `VGGLoss` takes them, for a discriminator that needs them.
     """
-    keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.precision):
+        content_loss = recipe.content.build(vgg_weights)
+        keras.utils.set_random_seed(recipe.seed)
         generator = recipe.generator.build(recipe.pairs.scale)
         part = recipe.discriminator
         discriminator = part and part.build(recipe.pairs.crop_size, vgg_weights)
