@@ -45,9 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     connection = {name: getattr(args, name) for name in CONNECTION}
     if not args.distributed and all(value is None for value in connection.values()):
         return train_and_tell(recipe, run, args, vgg_weights)
-    processes.connect(**connection)
-    with processes.together():
-        return train_and_tell(recipe, run, args, vgg_weights)
+    with processes.last_words():
+        processes.connect(**connection)
+        with processes.together():
+            return train_and_tell(recipe, run, args, vgg_weights)
 
 
 def train_and_tell(

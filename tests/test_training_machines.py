@@ -155,6 +155,7 @@ def test_two_processes_train_as_one_does_through_a_collapse_and_a_kill(crops, tm
     assert "Devices: 2 x cpu in 2 processes (JAX); batch of 4, 2 on each" in said["killed-0"]
     assert "error: Another process has ended" in said["killed-0"].splitlines()[-1]
     assert "Devices" not in said["killed-1"]
+    assert said["killed-1"].splitlines()[-1].startswith("error: This process was killed")
     for name in ("alone", "killed-0"):
         assert "the generated pictures hold values that are no numbers" in said[name]
         assert "Back to step 2, with learning_rate 0.00025." in said[name]
