@@ -37,7 +37,7 @@ def test_commands_of_the_docs_have_the_options_it_names(command, capsys):
 
 
 def test_the_docs_name_extras_that_there_are():
-    named = re.findall(r"pip install .*\[([\w,]+)\]", DOCS)
+    named = re.findall(r'"\.\[([\w,]+)\]"', DOCS)
     assert {extra for names in named for extra in names.split(",")} <= set(
         read_setup()["options.extras_require"]
     )

@@ -130,10 +130,14 @@ def train(
         unlogged = start(gan, recipe, run, steps, resume, init_generator)
         processes.check_same("states of the run", [gan.step, bool(unlogged)])
         check_executions(steps, gan.step, session.steps_per_execution)
-        paths = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
-        facts = {name: path and absolute(path) for name, path in paths.items()}
-        facts |= {"steps_per_epoch": steps, "crops": data.facts}
-        facts["devices"] = describe_devices(devices)
+        facts = {
+            "data": absolute(data_folder),
+            "vgg_weights": vgg_weights,
+            "init_generator": init_generator and absolute(init_generator),
+            "steps_per_epoch": steps,
+            "crops": data.facts,
+            "devices": describe_devices(devices),
+        }
         run_folder.write_settings(run, recipe, facts, resume)
         finished = fit_or_roll_back(gan, data, recipe, steps, run, session, unlogged)
         if finished:
