@@ -26,7 +26,6 @@ pytestmark = pytest.mark.skipif(not find_spec("jax"), reason="jax is not install
 
 PROGRAM = """
 import itertools, json, os, sys, time
-sys.modules["tensorflow"] = None  # Keras would import it.
 import jax, keras, numpy as np
 from srgan_keras import train
 from srgan_keras.training import callbacks, health, loop
