@@ -287,12 +287,10 @@ def read_log(run: Path) -> list[dict[str, str]]:
     return [row for row in rows if row["epoch"].isdecimal() and None not in {*row, *row.values()}]
 
 
-def read_curve(run: Path, column: str) -> list[tuple[int, float]]:
-    """Returns a column of a run's log as points: (epochs done, value), where there is one."""
+def curve_of(rows: list[dict[str, str]], column: str) -> list[tuple[int, float]]:
+    """Returns a column of a log as points: (epochs done, value), where there is one."""
     return [
-        (int(row["epoch"]) + 1, float(row[column]))
-        for row in read_log(run)
-        if row.get(column, "NA") != "NA"
+        (int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column, "NA") != "NA"
     ]
 
 

@@ -401,12 +401,9 @@ def format_runs(plan: Plan, folder: Path) -> str:
 
 def draw_curves(plan: Plan, folder: Path) -> Figure:
     """Draws all runs' losses over their steps; panels that no run has are left out."""
-    curves = {
-        (column, name): run_folder.read_curve(folder / RUNS / name, column)
-        for column in PANELS
-        for name in plan.recipes
-    }
-    panels = [c for c in PANELS if any(curves[c, name] for name in plan.recipes)]
+    logs = {name: run_folder.read_log(folder / RUNS / name) for name in plan.recipes}
+    there = {column for rows in logs.values() for row in rows for column in row}
+    panels = [column for column in PANELS if column in there]
     height = -(-len(panels) // 2)
     figure = Figure(figsize=(11, 3.4 * height + 0.8), layout="constrained", dpi=120)
     grid = list(figure.subplots(height, 2, squeeze=False).flat)
@@ -414,10 +411,10 @@ def draw_curves(plan: Plan, folder: Path) -> Figure:
     lines = {}
     for axes, column in zip(grid, panels, strict=False):
         title, axis = PANELS[column]
-        for index, (name, recipe) in enumerate(plan.recipes.items()):
-            if points := curves[column, name]:
+        for index, (name, rows) in enumerate(logs.items()):
+            if points := run_folder.curve_of(rows, column):
                 epochs, values = zip(*points, strict=True)
-                steps = [recipe.steps_per_epoch * epoch for epoch in epochs]
+                steps = [plan.recipes[name].steps_per_epoch * epoch for epoch in epochs]
                 style = "-" if index < len(colours) else "--"
                 colour = colours[index % len(colours)]
                 (lines[name],) = axes.plot(steps, values, style, color=colour, lw=1.4)

@@ -26,9 +26,9 @@ from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.parts.content import VGGWeightsError
 from srgan_keras.run import (
+    curve_of,
     find_checkpoints,
     load_checkpoint,
-    read_curve,
     read_log,
     read_settings,
     rewind_log,
@@ -194,7 +194,7 @@ def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
     upscaled = Upscaler(run)(lr[0]).astype(int)
     expected = pixels.to_8bit(generator(pixels.from_8bit(lr)))[0]
     assert np.abs(upscaled - np.asarray(expected)).max() <= 1
-    assert [epoch for epoch, _ in read_curve(run, "val_content_loss")] == [2]
+    assert [epoch for epoch, _ in curve_of(read_log(run), "val_content_loss")] == [2]
 
 
 @pytest.mark.graph

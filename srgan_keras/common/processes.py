@@ -120,7 +120,7 @@ def last_words() -> Iterator[None]:
 
     JAX kills a process itself (SIGABRT) when another is lost, and leaves Python no time to speak.
     """
-    words = f"error: This process was killed: by JAX if another one was lost. {AGAIN}"
+    words = f"error: This process was killed, by JAX if another one was lost. {AGAIN}"
     command = ["sh", "-c", 'read -r end || echo "$0" >&2', words]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as shell:
         try:

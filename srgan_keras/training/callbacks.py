@@ -28,9 +28,9 @@ from srgan_keras.run import (
     SAMPLES,
     TENSORBOARD,
     add_to_log,
+    curve_of,
     find_checkpoints,
     metric_values,
-    read_curve,
     read_log,
     save_checkpoint,
     save_network,
@@ -75,7 +75,7 @@ class Checkpoint(keras.callbacks.Callback):
         if not processes.is_first():
             return
         self.folder = self.run.stat()
-        past = read_curve(self.run, "val_content_loss")
+        past = curve_of(read_log(self.run), "val_content_loss")
         self.best = min((loss for _, loss in past), default=math.inf)
         if not find_checkpoints(self.run):
             self.check_disk()
@@ -294,6 +294,7 @@ class LossCurves(keras.callbacks.Callback):
         self.run = Path(run)
 
     def on_epoch_end(self, epoch, logs=None):
+        rows = read_log(self.run)
         logged = {metric.name for metric in self.model.metrics}
         panels = {title: columns for title, columns in PANELS.items() if columns[0] in logged}
         height = -(-len(panels) // 2)
@@ -304,7 +305,7 @@ class LossCurves(keras.callbacks.Callback):
             axes.set_axis_off()
         for axes, (title, columns) in zip(grid, panels.items(), strict=False):
             for column in columns:
-                if points := read_curve(self.run, column):
+                if points := curve_of(rows, column):
                     axes.plot(*zip(*points, strict=True), ".-", label=column)
             axes.set(title=title, xlabel="epoch")
             axes.legend()
