@@ -3,11 +3,13 @@
 Where several processes train together all read it, and the first alone writes.
 """
 
+import contextlib
 import csv
 import importlib
 import json
 import platform
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,9 @@ from srgan_keras.common.files import (
     LOCK,
     checksum,
     is_temporary,
+    locked,
     publish,
+    remove_temporaries,
     replacing,
     temporary_beside,
 )
@@ -71,6 +75,25 @@ def check_new(run: Path, resume: bool) -> None:
         raise UserError(f"{run} is not empty. {describe_folder(run)}")
 
 
+@contextlib.contextmanager
+def claimed(run: Path, resume: bool) -> Iterator[None]:
+    """Keeps a run folder for one training, without what a killed one has left half written.
+
+    Of several processes that train together the first claims it.
+
+    Raises:
+        UserError: if another is at work in it; and as `check_new`.
+    """
+    if not is_first():
+        yield
+        return
+    check_new(run, resume)
+    with locked(run):
+        for folder in (run, run / CHECKPOINTS):
+            remove_temporaries(folder)
+        yield
+
+
 def write_settings(run: Path, recipe: Recipe, facts: dict[str, Any], resume: bool) -> None:
     """Writes `recipe.json`: all that it takes to run the same training again.
 
@@ -80,13 +103,9 @@ def write_settings(run: Path, recipe: Recipe, facts: dict[str, Any], resume: boo
         facts: what else there is to say, as JSON values; of a run that has begun before, what is
             None here stays as it was.
         resume: whether the run has begun before.
-
-    Raises:
-        UserError: if it has not, and the folder is not empty.
     """
     if not is_first():
         return
-    check_new(run, resume)
     chosen = {"name": recipe.name, **recipe.every_setting()}
     if recipe.adversarial is None:
         chosen["adversarial_weight"] = 0  # Or the recipe of that name would bring its own.
@@ -266,6 +285,13 @@ def read_log(run: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [row for row in rows if row["epoch"].isdecimal() and None not in {*row, *row.values()}]
+
+
+def curve_of(rows: list[dict[str, str]], column: str) -> list[tuple[int, float]]:
+    """Returns a column of a log as points: (epochs done, value), where there is one."""
+    return [
+        (int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column, "NA") != "NA"
+    ]
 
 
 def add_to_log(run: Path, epoch: int, logs: dict[str, float]) -> None:

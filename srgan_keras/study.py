@@ -14,7 +14,6 @@ was stopped goes on from its checkpoint. Training itself is `training.loop`, mea
 import dataclasses
 import gc
 import json
-import shutil
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from srgan_keras.inference.upscaler import load_method
 from srgan_keras.parts.content import Pixels
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
-from srgan_keras.training.loop import build_gan, dtype_policy, fit, load_data, train
+from srgan_keras.training.loop import build_gan, fit, load_data, train
 
 PLAN, RUNS, SCORES, SECONDS = "plan.json", "runs", "scores", "seconds.json"
 CURVES, PICTURE = "losses.png", "comparison.png"
@@ -204,9 +203,7 @@ def shorten(recipe: Recipe, steps: int, keep: Collection[str] = ()) -> Recipe:
 def seconds_per_step(recipe: Recipe, data: Path, vgg_weights: str | None) -> float:
     """Times a recipe's training steps, the median of a few; arguments as for `train`."""
     crops = dataclasses.replace(load_data(data, recipe), held_out=[])
-    with dtype_policy(recipe.precision):
-        content_loss = recipe.content.build(vgg_weights)
-    gan, times = build_gan(recipe, content_loss, vgg_weights=vgg_weights), []
+    gan, times = build_gan(recipe, vgg_weights), []
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda *_, **__: times.append(time.perf_counter())
     )
@@ -304,8 +301,6 @@ def train_runs(plan: Plan, folder: Path, data: Path, vgg_weights: str | None) ->
         resume = bool(run_folder.find_checkpoints(run))
         if resume:
             recipe = run_folder.read_settings(run)["recipe"]
-        elif run.exists():
-            shutil.rmtree(run)  # It was killed before its first checkpoint.
         start = str(folder / RUNS / plan.starts[name]) if name in plan.starts else None
         began = time.monotonic()
         finished = train(
@@ -417,16 +412,12 @@ def draw_curves(plan: Plan, folder: Path) -> Figure:
     for axes, column in zip(grid, panels, strict=False):
         title, axis = PANELS[column]
         for index, (name, rows) in enumerate(logs.items()):
-            length = plan.recipes[name].steps_per_epoch
-            points = [
-                (length * (int(row["epoch"]) + 1), float(row[column]))
-                for row in rows
-                if row.get(column, "NA") != "NA"
-            ]
-            if points:
+            if points := run_folder.curve_of(rows, column):
+                epochs, values = zip(*points, strict=True)
+                steps = [plan.recipes[name].steps_per_epoch * epoch for epoch in epochs]
                 style = "-" if index < len(colours) else "--"
                 colour = colours[index % len(colours)]
-                (lines[name],) = axes.plot(*zip(*points, strict=True), style, color=colour, lw=1.4)
+                (lines[name],) = axes.plot(steps, values, style, color=colour, lw=1.4)
         axes.set(title=title, xlabel="step", yscale=axis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

@@ -30,7 +30,7 @@ from srgan_keras.data import SAMPLE_IMAGES
 from srgan_keras.parts.content import WEIGHTS_VARIABLE
 from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe, recipes
-from srgan_keras.training.devices import STRATEGIES
+from srgan_keras.training.devices import STRATEGIES, on_jax
 from srgan_keras.training.health import ON_COLLAPSE
 from srgan_keras.training.loop import Session, absolute, train
 
@@ -41,13 +41,16 @@ CONNECTION = ("coordinator_address", "num_processes", "process_id")  # of severa
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; see the module's docstring."""
+    if on_jax():  # There Keras imports TensorFlow all the same where it is installed, for seconds.
+        sys.modules.setdefault("tensorflow", None)
     recipe, run, args, vgg_weights = parse_arguments(argv)
     connection = {name: getattr(args, name) for name in CONNECTION}
     if not args.distributed and all(value is None for value in connection.values()):
         return train_and_tell(recipe, run, args, vgg_weights)
-    processes.connect(**connection)
-    with processes.together():
-        return train_and_tell(recipe, run, args, vgg_weights)
+    with processes.last_words():
+        processes.connect(**connection)
+        with processes.together():
+            return train_and_tell(recipe, run, args, vgg_weights)
 
 
 def train_and_tell(

@@ -6,37 +6,34 @@
     python tests/run_documented_commands.py --keep FOLDER docs/recipes.md     goes on there
 
 No test: it takes minutes. `.ci/run` runs the README's in a step of its own, and a maintainer all,
-before a release and after changes to the pages. It takes the README first,
-then the pages in the order in which the README's table links them; of each the `bash` and `python`
-blocks, and the commands of this package that stand in a sentence. All run in one folder, which is
-empty but for what a reader has (`lay_out`): photographs, all small. A later command may use what an
-earlier one has made; a block that makes something anew, such as `crops`, finds the old one gone. A
-command that has been run is not run again.
+before a release and after changes to the pages. It takes the README first, then the pages in the
+order in which the README's table links them; of each the `bash` and `python` blocks, and the
+commands of this package that stand in a sentence. All run in one folder, which is empty but for
+what a reader has (`lay_out`): photographs, all small. A later command may use what an earlier one
+has made; a block that makes something anew, such as `crops`, finds the old one gone. A command that
+has been run is not run again.
 
 What is documented takes hours, so settings are added: those in `SMALLER` to the commands named
 there, and what stands in `PYTHON` is put into Python's blocks. Nothing else is changed but
 `<date>`. A command fails if its exit code is not 0, or if what it names as `--out` or `--run` isn't
 there afterwards. What matches `SHOWN`, or needs a package that is not installed (`NEEDS`), is not
-run. The report at the end names all: the result, the seconds, what was added, or why it was only
-shown. The exit code is 1 if a command has failed.
+run. All are printed: the result, the seconds, what was added, or why it was only shown. The exit
+code is 1 if a command has failed.
 """
 
 import argparse
-import configparser
 import dataclasses
 import importlib.util
-import json
+import itertools
 import os
 import re
 import resource
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 from PIL import Image
@@ -46,19 +43,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from data_prep_fixtures import SmallCoco
 from process_fixtures import environment
 
-from srgan_keras.common.chatter import without_chatter
 from srgan_keras.data import SAMPLE_IMAGES
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 3600  # seconds for a command
 #: What is only shown (regular expressions), and why.
 SHOWN = {
-    r"^pip install": "the package is installed; what it names in setup.cfg is there",
+    r"^pip install": "the package is installed already",
     r"^python -m pytest": "the tests, which .ci/run runs itself",
     r"^python -m srgan_keras\.benchmark": "times the machine for minutes; see test_benchmark.py",
     r"--coordinator-address": "needs two machines; see test_training_machines.py",
     r"compare .*--steps 300": "the command above it, for hours",
     r"--ray auto": "needs a Ray cluster; see test_upscale_ray.py",
+    r"srgan_keras\.web": "a server, which does not end by itself; see test_web.py",
+    r"srgan_keras\.rate report": "needs what raters send; see test_rate.py",
     r"^srun ": "needs Slurm and several machines",
     r"^export ": "for the commands below it",
     r"^gcloud ": "needs a TPU pod",
@@ -68,7 +65,6 @@ SHOWN = {
 NEEDS = {
     r"KERAS_BACKEND=jax": "jax",
     r"--format openvino|\.xml": "openvino",
-    r"srgan_keras\.web": "gradio",
 }
 #: What is added to commands (regular expressions); all that match count.
 SMALLER = {
@@ -91,7 +87,6 @@ PYTHON = {
     "steps_per_epoch=100, epochs=10": "steps_per_epoch=1, epochs=1",
     "large = serve": "import numpy\n\nsmall = numpy.zeros((1, 24, 32, 3), 'uint8')\nlarge = serve",
 }
-SERVER = "srgan_keras.web"  # It ends by Ctrl-C.
 
 
 @dataclasses.dataclass
@@ -145,17 +140,16 @@ def main() -> int:
         folder = args.keep or Path(temporary)
         if not (folder / "photo.jpg").exists():
             lay_out(folder)
-        left = [command for command in commands if not command.result]
-        for number, command in enumerate(left):
-            if command.block not in (other.block for other in left[:number]):
-                clear(folder, [other for other in left if other.block == command.block])
-            run(command, folder)
-            print(command, flush=True)
-    report(commands)
+        for page, of_page in itertools.groupby(commands, lambda command: command.block[0]):
+            print(f"\n{page}")
+            for _, block in itertools.groupby(of_page, lambda command: command.block):
+                run_block(list(block), folder)
+    results = [command.result for command in commands]
+    counts = ", ".join(f"{results.count(word)} {word}" for word in ("ok", "failed", "shown"))
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     computed = spent.ru_utime + spent.ru_stime
-    print(f"{time.monotonic() - began:.0f} s in all, {computed:.0f} s of CPU time")
-    return any(command.result == "failed" for command in commands)
+    print(f"\n{counts}; {time.monotonic() - began:.0f} s in all, {computed:.0f} s of CPU time")
+    return "failed" in results
 
 
 def find_pages() -> list[Path]:
@@ -212,8 +206,6 @@ def choose(command: Command, before: list[Command]) -> None:
         reasons = ["as above"]
     if reasons:
         command.result, command.reason = "shown", "; ".join(reasons)
-    if extras := re.match(r'pip install .*\[([\w,]+)\]"', command.text):
-        check_extras(command, extras[1].split(","))
     matching = [more for pattern, more in SMALLER.items() if re.search(pattern, command.text)]
     command.added = "" if command.result else " ".join(matching)
 
@@ -227,14 +219,6 @@ def check_tables(commands: list[Command]) -> None:
     unused += [one for one in PYTHON if not any(one in text for text in python)]
     if unused:
         sys.exit(f"no command has {unused}")
-
-
-def check_extras(command: Command, names: list[str]) -> None:
-    """Lets the command fail if it names an extra that setup.cfg does not have."""
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    if unknown := [name for name in names if name not in setup["options.extras_require"]]:
-        command.result, command.reason = "failed", f"setup.cfg has no {', '.join(unknown)}"
 
 
 def lay_out(folder: Path) -> None:
@@ -253,11 +237,14 @@ def lay_out(folder: Path) -> None:
     SmallCoco(folder / "coco", count=8, width=112, height=100)
 
 
-def clear(folder: Path, block: list[Command]) -> None:
-    """Removes what a block is about to make, and an earlier one has made."""
+def run_block(block: list[Command], folder: Path) -> None:
+    """Runs and prints a block's commands; what an earlier block has made of the same name goes."""
+    for name in (name for command in block if not command.result for name in command.outputs()):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for command in block:
-        for name in command.outputs():
-            shutil.rmtree(folder / name, ignore_errors=True)
+        if not command.result:
+            run(command, folder)
+        print(command, flush=True)
 
 
 def run(command: Command, folder: Path) -> None:
@@ -269,76 +256,29 @@ def run(command: Command, folder: Path) -> None:
     if command.added:  # A comment would take it.
         text = re.sub(r"\s+# .*$", "", text) + f" {command.added}"
     words = ["python"] if command.python else ["bash", "-euo", "pipefail"]
-    if "srgan_keras.rate report" in text:
-        rate(folder)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = environment("tensorflow") | {"HOME": str(folder.resolve() / "home"), "PATH": path}
     env["SLURM_ARRAY_TASK_ID"] = "1"
     for name in ("SRGAN_VGG_WEIGHTS", "SRGAN_KERAS_CACHE", "KERAS_BACKEND"):
         env.pop(name, None)
-    began, log = time.monotonic(), folder / "output.txt"
-    with open(log, "w") as output:
-        process = subprocess.Popen(
-            [*words, "-c", text], cwd=folder, env=env, stdout=output, stderr=output
-        )
-        try:
-            if SERVER in text:
-                visit(process, log)
-            code = process.wait(LIMIT)
-        except (subprocess.TimeoutExpired, OSError) as error:
-            process.kill()
-            code = f"{error}; {process.wait()}"
+    began = time.monotonic()
+    done = subprocess.run(
+        [*words, "-c", text],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     command.seconds = time.monotonic() - began
     missing = [name for name in command.outputs() if not (folder / name).exists()]
-    command.result = "failed" if code or missing else "ok"
-    if code:
-        command.reason = f"exit code {code}: " + log.read_text(errors="replace")[-2000:]
+    command.result = "failed" if done.returncode or missing else "ok"
+    if done.returncode:
+        command.reason = f"exit code {done.returncode}: {done.stdout[-2000:]}"
     elif missing:
         command.reason = f"has not made {', '.join(missing)}"
-
-
-def visit(process: subprocess.Popen, log: Path) -> None:
-    """Waits for the address that a server prints, opens it and ends the server by Ctrl-C.
-
-    Raises:
-        OSError: if there is no such page.
-        subprocess.TimeoutExpired: if the server prints none.
-    """
-    end = time.monotonic() + LIMIT
-    while not (found := re.search(r"http://\S+", log.read_text(errors="replace"))):
-        if process.poll() is not None:
-            return
-        if time.monotonic() > end:
-            raise subprocess.TimeoutExpired(process.args, LIMIT)
-        time.sleep(0.2)
-    urllib.request.urlopen(found[0], timeout=60).close()
-    process.send_signal(signal.SIGINT)
-
-
-def rate(folder: Path) -> None:
-    """Writes what a rater of the opinion test would send."""
-    with without_chatter():  # TensorFlow's, which no other command needs here.
-        from srgan_keras.evaluation import opinion
-
-    key = json.loads((folder / "opinion" / "key.json").read_text())
-    rows = [opinion.COLUMNS]
-    for position, name in enumerate(opinion.order_for(key, "Anna"), 1):
-        rows.append([key["page"], "Anna", position, name, 1 + position % 5])
-    text = "\n".join(",".join(map(str, row)) for row in rows)
-    (folder / "scores").mkdir(exist_ok=True)
-    (folder / "scores" / "anna.csv").write_text(f"{text}\nchecksum,c{opinion.mix(text):08x}\n")
-
-
-def report(commands: list[Command]) -> None:
-    """Prints all commands by page, with what became of each."""
-    page = ""
-    for command in commands:
-        if command.block[0] != page:
-            page = command.block[0]
-            print(f"\n{page}")
-        print(command)
-    counts = {word: sum(c.result == word for c in commands) for word in ("ok", "failed", "shown")}
-    print("\n" + ", ".join(f"{count} {word}" for word, count in counts.items()), end="; ")
 
 
 if __name__ == "__main__":

@@ -100,8 +100,7 @@ def get_small_recipe(name, settings):
 
 
 def build(recipe):
-    content_loss = recipe.content.build(None)
-    gan = build_gan(recipe, content_loss, jit_compile=on_jax, vgg_weights=None)
+    gan = build_gan(recipe, vgg_weights=None, jit_compile=on_jax)
     gan.run_eagerly = not on_jax
     # The backends draw other numbers from a seed.
     gan.draw_chance = lambda lr: chance[: len(lr)]
@@ -111,7 +110,7 @@ def build(recipe):
                 optimizer.dynamic_scale.assign(64.0)
     if recipe.name != "srcnn":  # PSNR and SSIM are the same for all, and long to compile.
         gan.scores = []
-    vgg = [content_loss.vgg()] if hasattr(content_loss, "vgg") else []
+    vgg = [gan.content_loss.vgg()] if hasattr(gan.content_loss, "vgg") else []
     critic = frozen_networks(gan.discriminator) if gan.discriminator else []
     return gan, [gan, *vgg, *critic]
 

@@ -36,9 +36,21 @@ def test_commands_of_the_docs_have_the_options_it_names(command, capsys):
     assert used <= known
 
 
-def test_every_command_has_a_script(monkeypatch):
+def test_the_docs_name_extras_that_there_are():
+    named = re.findall(r'"\.\[([\w,]+)\]"', DOCS)
+    assert {extra for names in named for extra in names.split(",")} <= set(
+        read_setup()["options.extras_require"]
+    )
+
+
+def read_setup():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
+    return setup
+
+
+def test_every_command_has_a_script(monkeypatch):
+    setup = read_setup()
     lines = setup["options.entry_points"]["console_scripts"].split("\n")
     scripts = dict(line.split(" = ") for line in lines if line)
     started = []

@@ -8,7 +8,7 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import SAVED_MODEL
 from srgan_keras.common.pictures import open_picture
 from srgan_keras.evaluation.tables import find_sets
-from srgan_keras.run import GENERATOR, LOG, find_checkpoints, read_log, read_settings
+from srgan_keras.run import GENERATOR, LOG, SETTINGS, find_checkpoints, read_log, read_settings
 from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import Generator
 from srgan_keras.training import callbacks
@@ -101,7 +101,7 @@ def test_a_study_that_was_stopped_goes_on(crops, tmp_path, saved_model, monkeypa
     plan.recipes["srresnet"].generator.build(4).save(done / GENERATOR)
     (done / LOG).write_text("epoch,content_loss,psnr\n0,0.2,12.0\n1,0.1,15.0\n")
     stopped.mkdir()
-    (stopped / LOG).write_text("of a training that was killed before its first checkpoint")
+    (stopped / SETTINGS).write_text("of a training that was killed before its first checkpoint")
 
     class StopEarly(callbacks.StopOnSignal):
         def on_train_batch_end(self, batch, logs=None):

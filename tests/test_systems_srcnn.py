@@ -60,7 +60,7 @@ def test_gradients_pass_the_clip():
 def test_three_steps_and_a_picture_without_seams(tmp_path):
     """At scale 2; the trained network is saved and enlarges in tiles."""
     recipe = get_recipe("srcnn", scale=2, crop_size=24, filters=4)
-    gan = build_gan(recipe, recipe.content.build())
+    gan = build_gan(recipe)
     gan.run_eagerly = True
     rng = np.random.default_rng(0)
     lr = rng.uniform(-0.5, 0.5, (6, 12, 12, 3)).astype(np.float32)
@@ -81,7 +81,7 @@ def test_three_steps_and_a_picture_without_seams(tmp_path):
 
 
 def test_memory_is_counted():
-    gan = build_gan(get_recipe("srcnn"), keras.losses.MeanSquaredError())
+    gan = build_gan(get_recipe("srcnn"))
     weights, outputs = training_memory(gan, keras.losses.MeanSquaredError(), 48, 2)
     assert weights == 4 * (4 * 8_129 + 2 * 9 * 9 * 64)
     channels = 3 + 1 + 64 + 32 + 1 + 1 + 3 + 3  # of the layers' outputs, LR beside them

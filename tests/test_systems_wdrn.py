@@ -248,7 +248,7 @@ def test_a_run_with_two_critic_steps_goes_on_bit_for_bit(narrow_vgg, tmp_path):
             normalization="instance", critic_layer="block2_conv1", discriminator_filters=4,
             dense_units=8, critic_steps=2, discriminator_learning_rate=1e-3,
         )  # fmt: skip
-        gan = build_gan(recipe, recipe.content.build())
+        gan = build_gan(recipe)
         gan.compile(
             gan.optimizer, ["mse", gan.adversarial_loss], None, gan.discriminator_optimizer,
             run_eagerly=True,

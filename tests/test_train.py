@@ -24,6 +24,7 @@ from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.parts.content import VGGWeightsError
 from srgan_keras.run import (
+    curve_of,
     find_checkpoints,
     load_checkpoint,
     read_log,
@@ -192,8 +193,7 @@ def test_what_an_averaged_mixed_run_leaves_computes_in_float32(crops, tmp_path):
     upscaled = Upscaler(run)(lr[0]).astype(int)
     expected = pixels.to_8bit(generator(pixels.from_8bit(lr)))[0]
     assert np.abs(upscaled - np.asarray(expected)).max() <= 1
-    rows = read_log(run)
-    assert callbacks.validation_loss(rows[1]) == float(rows[1]["val_content_loss"])
+    assert [epoch for epoch, _ in curve_of(read_log(run), "val_content_loss")] == [2]
 
 
 @pytest.mark.graph
@@ -496,7 +496,7 @@ def test_the_recipe_paper_trains_and_lowers_its_learning_rate(crops, tmp_path):
     recipe = read_settings(run)["recipe"]
     assert (recipe.generator.lr_range, recipe.generator.upsampling) == ("0..1", "pixel_shuffle")
     assert recipe.pairs.lr_blur_sigma == 1.0
-    gan = loop.build_gan(recipe, recipe.content.build())
+    gan = loop.build_gan(recipe)
     assert float(gan.optimizer.learning_rate) == pytest.approx(1e-4)
     load_checkpoint(run, gan)
     assert float(gan.optimizer.learning_rate) == pytest.approx(1e-5)

@@ -17,7 +17,7 @@ from srgan_keras.training.loop import build_gan
 
 @pytest.fixture
 def gan(tiny_recipe, small_discriminators):
-    gan = build_gan(tiny_recipe, tiny_recipe.content.build())
+    gan = build_gan(tiny_recipe)
     gan.run_eagerly = True  # A graph takes longer to trace than these few steps.
     return gan
 
@@ -33,7 +33,7 @@ def fit(gan, batches, *reports, epochs=1):
 
 def test_checkpoint_restores_the_state(gan, batches, tmp_path, tiny_recipe):
     fit(gan, batches, callbacks.Checkpoint(tmp_path))
-    again = build_gan(tiny_recipe, tiny_recipe.content.build())
+    again = build_gan(tiny_recipe)
     load_checkpoint(tmp_path, again)
     for ours, theirs in zip(gan.variables, again.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -26,31 +26,18 @@ pytestmark = pytest.mark.skipif(not find_spec("jax"), reason="jax is not install
 
 PROGRAM = """
 import itertools, json, os, sys, time
-sys.modules["tensorflow"] = None  # Keras would import it.
 import jax, keras, numpy as np
 from srgan_keras import train
-from srgan_keras.training import callbacks, loop
-from srgan_keras.training.health import Collapsed
+from srgan_keras.training import callbacks, health, loop
 
 
-class Ill(keras.callbacks.Callback):
-    def __init__(self, collapses, when_well):
-        super().__init__()
-        self.collapses, self.when_well = collapses, when_well
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch in self.collapses:
-            self.collapses.remove(epoch)
-            raise Collapsed("It collapses.")
-        self.when_well()
-
-
-def session(name, arguments, signals):
+def session(name, arguments, signals, collapses):
     out = os.open(f"{name}.txt", os.O_CREAT | os.O_WRONLY)
     os.dup2(out, 1)
     os.dup2(out, 2)
     build, fit, make = loop.build_gan, loop.fit_or_roll_back, callbacks.Checkpoint
     steps, look = itertools.count(1), callbacks.StopOnSignal.on_train_batch_end
+    epochs = itertools.count(1)
 
     def build_without_scores(*arguments):  # They take long to compile.
         gan = build(*arguments)
@@ -68,8 +55,7 @@ def session(name, arguments, signals):
         look(self, batch, logs)
 
     loop.build_gan, loop.fit_or_roll_back = build_without_scores, fit_and_keep
-    collapses = signals.pop("collapses", [])
-    loop.Health = lambda lr, recipe, on_collapse, when_well: Ill(collapses, when_well)
+    health.diagnose = lambda *seen: {"not finite"} if next(epochs) in collapses else set()
     callbacks.LossCurves = lambda run: keras.callbacks.Callback()
     callbacks.SamplePictures.on_train_begin = lambda self, logs=None: None  # The last one does.
     callbacks.Checkpoint = lambda run, minutes, keep: make(run, 0, keep)  # at every step
@@ -81,11 +67,11 @@ def session(name, arguments, signals):
 ends, flags = {}, os.environ["XLA_FLAGS"]  # which XLA reads when it is first used
 for sessions in json.loads(sys.argv[1]):
     started, names = time.monotonic(), {}
-    for name, devices, arguments, signals in sessions:
+    for name, devices, *arguments in sessions:
         process = os.fork()
         if not process:
             os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
-            session(name, arguments, signals)
+            session(name, *arguments)
         names[process] = name
     while names:
         process, status = os.wait()
@@ -104,7 +90,7 @@ def train(folder, *groups):
     Args:
         folder: where each leaves NAME.txt, what it said, and NAME.npz, its weights.
         groups: lists of sessions (name, logical devices, arguments, {step: signal that it sends
-            itself, or "collapses": epochs at whose end it collapses, each once}).
+            itself}, [epochs at whose end it collapses]); steps and epochs of the session, from 1.
 
     Returns:
         {name: (exit code, seconds)}.
@@ -116,8 +102,8 @@ def train(folder, *groups):
     }
     listed = [
         [
-            [str(folder / name), devices, list(map(str, words)), sent]
-            for name, devices, words, sent in group
+            [str(folder / name), devices, list(map(str, words)), signals, collapses]
+            for name, devices, words, signals, collapses in group
         ]
         for group in groups
     ]
@@ -131,15 +117,18 @@ def train(folder, *groups):
 
 
 @contextlib.contextmanager
-def two(name, arguments, first, second):
-    """Two processes that train together, and what each does to itself."""
+def two(name, arguments, signals, collapses):
+    """Two processes that train together; the second sends itself the signals."""
     # The port stays ours until JAX has it: both bind it for sharing, and only JAX listens.
     with socket.socket(socket.AF_INET6) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         port.bind(("::", 0))
         words = ["--coordinator-address", f"localhost:{port.getsockname()[1]}"]
         words += ["--num-processes", "2", *arguments, "--process-id"]
-        yield [(f"{name}-0", 1, [*words, 0], first), (f"{name}-1", 1, [*words, 1], second)]
+        yield [
+            (f"{name}-0", 1, [*words, 0], {}, collapses),
+            (f"{name}-1", 1, [*words, 1], signals, collapses),
+        ]
 
 
 def weights(path):
@@ -151,11 +140,10 @@ def test_two_processes_train_as_one_does_through_a_collapse_and_a_kill(crops, tm
     """One test, because starting processes takes most of its time."""
     start = [*SETTINGS, "--data", crops, "--resume", "auto", "--on-collapse", "rollback", "--run"]
     one, several = tmp_path / "one", tmp_path / "several"
-    ill, killed = {"collapses": [0]}, {"collapses": [0], "5": signal.SIGKILL}
-    alone = [("alone", 2, [*start, one], ill)]
+    alone = [("alone", 2, [*start, one], {}, [2])]
     with (
-        two("killed", [*start, several], ill, killed) as killed,
-        two("resumed", [*start, several], {}, {}) as resumed,
+        two("killed", [*start, several], {5: signal.SIGKILL}, [2]) as killed,
+        two("resumed", [*start, several], {}, []) as resumed,
     ):
         ends = train(tmp_path, alone + killed, resumed)
     said = {name: (tmp_path / f"{name}.txt").read_text() for name in ends}
@@ -166,10 +154,11 @@ def test_two_processes_train_as_one_does_through_a_collapse_and_a_kill(crops, tm
     assert "Devices: 2 x cpu in 2 processes (JAX); batch of 4, 2 on each" in said["killed-0"]
     assert "error: Another process has ended" in said["killed-0"].splitlines()[-1]
     assert "Devices" not in said["killed-1"]
+    assert said["killed-1"].splitlines()[-1].startswith("error: This process was killed")
     for name in ("alone", "killed-0"):
-        assert "It collapses." in said[name]
-        assert "Back to step 0, with learning_rate 0.00025." in said[name]
-    # The first may have missed the third step's end.
+        assert "the generated pictures hold values that are no numbers" in said[name]
+        assert "Back to step 2, with learning_rate 0.00025." in said[name]
+    # The first may have missed the third step's end, the fifth of the session.
     assert re.search(rf"Run folder: {several}, from step [23]\b", said["resumed-0"])
     ours, theirs, expected = (
         weights(tmp_path / f"{name}.npz") for name in ("resumed-0", "resumed-1", "alone")

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,7 @@ from srgan_keras.common.errors import UserError
 
 HEARTBEAT = 30  # seconds without a sign of life, after which a process counts as dead
 PATIENCE = 3600  # seconds that those who have ended wait for the one that is still writing
+AGAIN = "Start all again with --resume auto: they go on from the last checkpoint."
 
 _steps = itertools.count()  # at which `told_to_stop` has looked
 
@@ -113,6 +115,21 @@ def connect(
 
 
 @contextlib.contextmanager
+def last_words() -> Iterator[None]:
+    """Inside, a shell waits beside this process, and says so if it is killed.
+
+    JAX kills a process itself (SIGABRT) when another is lost, and leaves Python no time to speak.
+    """
+    words = f"error: This process was killed, by JAX if another one was lost. {AGAIN}"
+    command = ["sh", "-c", 'read -r end || echo "$0" >&2', words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as shell:
+        try:
+            yield
+        finally:
+            shell.communicate(b"end\n")
+
+
+@contextlib.contextmanager
 def together() -> Iterator[None]:
     """Inside, the first process alone prints, and an error ends this process at once.
 
@@ -139,8 +156,7 @@ def together() -> Iterator[None]:
         leave_at_once(2)
         raise UserError(
             f"Another process has ended, or cannot be reached any more ({_first_line(error)}). "
-            "What it has said tells why. Start all again with `resume` auto: they go on from the "
-            "last checkpoint."
+            f"What it has said tells why. {AGAIN}"
         ) from error
     except BaseException:
         leave_at_once(130)

@@ -28,6 +28,7 @@ from srgan_keras.run import (
     SAMPLES,
     TENSORBOARD,
     add_to_log,
+    curve_of,
     find_checkpoints,
     metric_values,
     read_log,
@@ -74,8 +75,8 @@ class Checkpoint(keras.callbacks.Callback):
         if not processes.is_first():
             return
         self.folder = self.run.stat()
-        past = (validation_loss(row) for row in read_log(self.run))
-        self.best = min(past, default=math.inf)
+        past = curve_of(read_log(self.run), "val_content_loss")
+        self.best = min((loss for _, loss in past), default=math.inf)
         if not find_checkpoints(self.run):
             self.check_disk()
             self.save_state()
@@ -99,7 +100,7 @@ class Checkpoint(keras.callbacks.Callback):
         if not processes.is_first():
             return
         self.check_folder()
-        loss = validation_loss(logs)
+        loss = (logs or {}).get("val_content_loss", math.inf)
         if loss < self.best:
             self.best = loss
             save_network(self.run / BEST_GENERATOR, self.model.averaged_generator)
@@ -304,23 +305,12 @@ class LossCurves(keras.callbacks.Callback):
             axes.set_axis_off()
         for axes, (title, columns) in zip(grid, panels.items(), strict=False):
             for column in columns:
-                points = [
-                    (int(row["epoch"]) + 1, float(row[column]))
-                    for row in rows
-                    if row.get(column, "NA") != "NA"
-                ]
-                if points:
+                if points := curve_of(rows, column):
                     axes.plot(*zip(*points, strict=True), ".-", label=column)
             axes.set(title=title, xlabel="epoch")
             axes.legend()
         with replacing(self.run / CURVES) as path:
             figure.savefig(path)
-
-
-def validation_loss(logs: dict) -> float:
-    """Returns the content loss of a row of logs; infinity if that epoch was not validated."""
-    loss = (logs or {}).get("val_content_loss", "NA")
-    return math.inf if loss == "NA" else float(loss)
 
 
 class TensorBoardLogs(keras.callbacks.Callback):

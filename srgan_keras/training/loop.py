@@ -18,7 +18,7 @@ import keras
 from srgan_keras import run as run_folder
 from srgan_keras.common import cli, processes
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.files import SAVED_MODEL, locked, remove_temporaries
+from srgan_keras.common.files import SAVED_MODEL
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
 from srgan_keras.inference.pretrained import load_generator
@@ -42,6 +42,7 @@ from srgan_keras.training.memory import check_weights, fit_into_memory
 STEPS = {"joint": SRGAN, "tutorial": TutorialSRGAN}
 SAMPLES_SHOWN = 4
 ROLLBACKS = 3  # in a session
+RATES = ("learning_rate", "discriminator_learning_rate")  # which a rollback halves
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,8 @@ def train(
         VGGWeightsError: if the content loss needs VGG19's weights and they cannot be had.
     """
     run, session = Path(run), Session(**options)
-    first = processes.is_first()
-    if first:
-        run_folder.check_new(run, resume)
     known = run_folder.read_settings(run) if resume else {}
-    with locked(run) if first else contextlib.nullcontext():
-        for folder in (run, run / run_folder.CHECKPOINTS) if first else ():
-            remove_temporaries(folder)
+    with run_folder.claimed(run, resume):
         vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
         devices = choose_strategy(session.strategy)
         count = devices.num_replicas_in_sync
@@ -134,10 +130,14 @@ def train(
         unlogged = start(gan, recipe, run, steps, resume, init_generator)
         processes.check_same("states of the run", [gan.step, bool(unlogged)])
         check_executions(steps, gan.step, session.steps_per_execution)
-        paths = {"data": data_folder, "vgg_weights": vgg_weights, "init_generator": init_generator}
-        facts = {name: path and absolute(path) for name, path in paths.items()}
-        facts |= {"steps_per_epoch": steps, "crops": data.facts}
-        facts["devices"] = describe_devices(devices)
+        facts = {
+            "data": absolute(data_folder),
+            "vgg_weights": vgg_weights,
+            "init_generator": init_generator and absolute(init_generator),
+            "steps_per_epoch": steps,
+            "crops": data.facts,
+            "devices": describe_devices(devices),
+        }
         run_folder.write_settings(run, recipe, facts, resume)
         finished = fit_or_roll_back(gan, data, recipe, steps, run, session, unlogged)
         if finished:
@@ -207,13 +207,10 @@ def build_to_fit(
     batch = divide_batch(recipe, devices.num_replicas_in_sync)
     check_weights(recipe, session.check_memory)
     with devices.scope():
-        with dtype_policy(recipe.precision):
-            content_loss = recipe.content.build(vgg_weights)
-        steps = session.steps_per_execution
-        gan = build_gan(recipe, content_loss, use_xla(), steps, vgg_weights)
+        gan = build_gan(recipe, vgg_weights, use_xla(), session.steps_per_execution)
     where = f"{describe_devices(devices)}; batch of {recipe.batch_size}, {batch} on each"
     print_plan(recipe, gan, data, steps_per_epoch, where)
-    micro_batch = fit_into_memory(gan, content_loss, recipe, batch, session.check_memory)
+    micro_batch = fit_into_memory(gan, recipe, batch, session.check_memory)
     return gan, recipe.with_settings(micro_batch=micro_batch)  # A resumed run goes on with it.
 
 
@@ -244,22 +241,21 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 def build_gan(
     recipe: Recipe,
-    content_loss: Any,
+    vgg_weights: str | None = "imagenet",
     jit_compile: bool = False,
     steps_per_execution: int = 1,
-    vgg_weights: Any = "imagenet",
 ) -> SRGAN:
-    """Builds the recipe's networks and compiles them into an `SRGAN`.
+    """Builds the recipe's networks and losses, and compiles them into an `SRGAN`.
 
     Args:
         recipe: `Recipe`.
-        content_loss: a Keras loss, from the recipe's content loss part.
+        vgg_weights: as `VGGLoss` takes them, for what needs them.
         jit_compile: whether XLA compiles the training step.
         steps_per_execution: int, steps that TensorFlow takes between two callbacks.
-        vgg_weights: as `VGGLoss` takes them, for a discriminator that needs them.
     """
-    keras.utils.set_random_seed(recipe.seed)
     with dtype_policy(recipe.precision):
+        content_loss = recipe.content.build(vgg_weights)
+        keras.utils.set_random_seed(recipe.seed)
         generator = recipe.generator.build(recipe.pairs.scale)
         part = recipe.discriminator
         discriminator = part and part.build(recipe.pairs.crop_size, vgg_weights)
@@ -431,21 +427,18 @@ def fit_or_roll_back(
             if session.on_collapse != "rollback" or done == ROLLBACKS:
                 raise
             print(cli.with_flags(str(error)))
+            # Until here the first of several processes may be writing a checkpoint.
+            processes.check_same("collapses", [str(error), checkpoint.well])
             run_folder.load_checkpoint(run, gan, latest=checkpoint.well)
             run_folder.rewind_log(run, gan.step // steps_per_epoch)
-            recipe = recipe.with_settings(**half_rates(recipe))
+            values = recipe.every_setting()
+            rates = {name: values[name] / 2 for name in RATES if values.get(name)}
+            recipe = recipe.with_settings(**rates)
             run_folder.write_settings(run, recipe, {}, resume=True)
             set_rates(gan, recipe)
             unlogged = False
-            rates = " ".join(f"{name} {rate:g}" for name, rate in half_rates(recipe, 1).items())
-            print(f"Back to step {gan.step}, with {rates}.", flush=True)
-
-
-def half_rates(recipe: Recipe, factor: float = 0.5) -> dict[str, float]:
-    """The recipe's learning rates times a factor."""
-    names = ("learning_rate", "discriminator_learning_rate")
-    values = recipe.every_setting()
-    return {name: factor * values[name] for name in names if values.get(name)}
+            words = " ".join(f"{name} {rate:g}" for name, rate in rates.items())
+            print(f"Back to step {gan.step}, with {words}.", flush=True)
 
 
 def set_rates(gan: SRGAN, recipe: Recipe) -> None:

@@ -125,14 +125,11 @@ def check_weights(recipe: Recipe, check_memory: bool) -> None:
         )
 
 
-def fit_into_memory(
-    gan: SRGAN, content_loss: Any, recipe: Recipe, batch: int, check_memory: bool
-) -> int:
+def fit_into_memory(gan: SRGAN, recipe: Recipe, batch: int, check_memory: bool) -> int:
     """Sets in how many parts a device's batch goes through the networks, and says what that takes.
 
     Args:
         gan: `SRGAN`.
-        content_loss: its content loss.
         recipe: `Recipe`. If its `micro_batch` is 0, the greatest divisor of the batch is chosen
             that fits into the device's memory; the batch itself, if that is not known.
         batch: crops of a batch on each device.
@@ -153,7 +150,8 @@ def fit_into_memory(
     divisors = [crops for crops in range(batch, 0, -1) if batch % crops == 0]
     for micro_batch in [recipe.micro_batch] if recipe.micro_batch else divisors:
         gan.parts = batch // micro_batch
-        weights, outputs = training_memory(gan, content_loss, recipe.pairs.crop_size, micro_batch)
+        loss, size = gan.content_loss, recipe.pairs.crop_size
+        weights, outputs = training_memory(gan, loss, size, micro_batch)
         need = FRAMEWORK_BYTES + weights + outputs
         if have is None or need <= have:
             break

@@ -27,7 +27,7 @@ from srgan_keras.recipe import Recipe
 from srgan_keras.systems import get_recipe
 from srgan_keras.training.devices import use_xla
 from srgan_keras.training.gan import SRGAN
-from srgan_keras.training.loop import build_gan, dtype_policy
+from srgan_keras.training.loop import build_gan
 
 # This package's faster layers, and Keras' own.
 KERAS_LAYERS = {
@@ -65,13 +65,11 @@ def build_case(*case: Any) -> tuple[Recipe, SRGAN, float]:
         (recipe, compiled model, floating-point operations of a training step).
     """
     recipe = step_recipe(*case)
-    with dtype_policy(recipe.precision):
-        content_loss = recipe.content.build(None)
-    gan = build_gan(recipe, content_loss)
-    return recipe, gan, count_step_flops(gan, content_loss.vgg(), recipe)
+    gan = build_gan(recipe, vgg_weights=None)
+    return recipe, gan, count_step_flops(gan, recipe)
 
 
-def count_step_flops(gan: SRGAN, vgg: keras.Model, recipe: Recipe) -> float:
+def count_step_flops(gan: SRGAN, recipe: Recipe) -> float:
     """Counts the operations of a training step, each network's as often as it must run.
 
     Backwards, a layer costs what it costs forwards for its weights' gradient and again for its
@@ -80,7 +78,7 @@ def count_step_flops(gan: SRGAN, vgg: keras.Model, recipe: Recipe) -> float:
     size = recipe.pairs.crop_size
     generator, generator_first = count_flops(gan.generator, size // recipe.pairs.scale)
     discriminator, discriminator_first = count_flops(gan.discriminator, size)
-    features, _ = count_flops(vgg, size)
+    features, _ = count_flops(gan.content_loss.vgg(), size)
     generator_update = 3 * generator - generator_first + 2 * discriminator + 3 * features
     discriminator_update = 2 * (3 * discriminator - discriminator_first)
     return recipe.batch_size * (generator_update + discriminator_update)
