@@ -40,7 +40,7 @@ WAITING = 20
 _STYLE = """
 .gradio-container { max-width: 1400px !important; }
 .slider img { background: white !important; max-height: 80vh !important; }
-.gradio-container { --block-info-text-color: var(--body-text-color-subdued); }
+.gradio-container { --block-info-text-color: var(--block-title-text-color); }
 .results .label-clear-button { display: none; }
 .report { overflow-wrap: anywhere; }
 .report ul { margin: 0; padding-left: 1.2em; }
@@ -171,7 +171,7 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
                 with gr.Row():
                     button = gr.Button("Enlarge", variant="primary")
                     stop = gr.Button("Stop")
-        report = gr.HTML(elem_classes="report", min_height=60)
+        report = gr.HTML(elem_classes="report", min_height=110)
         results = gr.File(
             label="Download", elem_classes="results", visible=False, interactive=False
         )
