@@ -13,16 +13,18 @@ if __name__ == "__main__":  # In front of the imports, as `start` says.
 
 
 import argparse
+import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
 from srgan_keras.common import cli
 from srgan_keras.inference import page
 from srgan_keras.inference.sources import PRETRAINED
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> NoReturn:
     """The command line; see the module's docstring."""
     args = parse_arguments(argv)
     models = list(dict.fromkeys([*args.model, "srgan", *PRETRAINED]))
@@ -39,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
             )
         print(f"Open {url} in a browser; Ctrl-C ends it and removes its files.")
         end.wait()
-    return 0
+    # At once: a job that is at work would bring the interpreter down while that cleans up.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

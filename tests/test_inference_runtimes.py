@@ -93,6 +93,22 @@ def test_what_is_prepared_is_kept_until_the_generator_changes(
     assert [path for path in cache.iterdir() if path != kept] == list(cache.iterdir())
 
 
+def test_a_shipped_generator_is_kept_for_tensorflow_too(cache, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module, "can_keep", lambda: False)
+        expected = Upscaler("srcnn", runtime="tensorflow")(picture())
+    assert capsys.readouterr().err == ""
+    Upscaler("srcnn", runtime="tensorflow")
+    assert "Preparing srcnn for tensorflow, once" in capsys.readouterr().err
+    monkeypatch.setattr(cache_module, "_make", None)
+    result = Upscaler("srcnn", runtime="tensorflow")(picture())
+    np.testing.assert_array_equal(result, expected)
+    (weights,) = cache.rglob("variables.data*")
+    weights.write_bytes(b"damaged")
+    with pytest.raises(TypeError):  # It is made again, by nothing here.
+        Upscaler("srcnn", runtime="tensorflow")
+
+
 @with_runtimes(*MADE)
 def test_runs_without_tensorflow_and_keras(generators, tmp_path, cache, runtime):
     """Once it is prepared."""

@@ -141,7 +141,7 @@ def test_methods_by_name(saved_model, tmp_path):
 
 def test_a_shipped_name_needs_no_file(monkeypatch):
     asked = []
-    monkeypatch.setattr(upscaler, "_serve", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(upscaler.cache, "prepare", lambda *arguments: asked.append(arguments))
     with pytest.raises(TypeError):
         load_method("srgan", 4)
-    assert asked == [("srgan", None, "auto", "float32")]
+    assert asked == [("srgan", None, "tensorflow")]

@@ -90,9 +90,11 @@ def test_the_command(address, monkeypatch, capsys):
 
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     monkeypatch.setattr(page, "served", served)
+    monkeypatch.setattr(os, "_exit", sys.exit)
     options = ["--model", "runs/mine", "--megapixels", "2.5", "--address", address]
     try:
-        assert web.main([*options, "--port", "8000"]) == 0
+        with pytest.raises(SystemExit, match="0"):
+            web.main([*options, "--port", "8000"])
     finally:
         for number, handler in handlers:
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Keeps what TensorFlow's libraries print while they are loaded off the screen, and nothing else.
+"""Keeps what TensorFlow's and LiteRT's libraries print when loaded off the screen, nothing else.
 
 They write to file descriptor 2 itself, before any setting that would silence them is read. So it
 is led through a small program, this file, that leaves out the lines it knows and passes on all
@@ -13,13 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-#: Lines that say nothing to do or to know, as of TensorFlow 2.21.
+#: Lines that say nothing to do or to know, as of TensorFlow 2.21 and LiteRT 2.
 KNOWN = re.compile(
     rb"^WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
     rb"|^[IWE]0000 .*(cuda_\w+\.cc|cuda drivers|cuDNN|cuFFT|cuBLAS|computation placer|TensorRT)"
     rb"|^[IW]\d{4} .*\bport\.cc:\d+\] oneDNN custom operations are on"
     rb"|^[IW]\d{4} .*\bcpu_feature_guard\.cc:\d+\]"
     rb"|^To enable the following instructions: "
+    rb"|^INFO: Created TensorFlow Lite XNNPACK delegate for CPU"
 )
 #: What ends the stream: processes that were started meanwhile may hold it open.
 END = b"\0end of chatter\n"
@@ -32,7 +33,7 @@ def without_chatter() -> Iterator[None]:
     Where TF_CPP_MIN_LOG_LEVEL asks for more than errors (0 to 2), all is printed.
     """
     wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1", "2")
-    if wanted or "tensorflow" in sys.modules or not sys.executable:
+    if wanted or not sys.executable:
         yield
         return
     sys.stderr.flush()

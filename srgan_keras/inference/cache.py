@@ -1,4 +1,4 @@
-"""What other runtimes than TensorFlow need of a generator: made once with Keras, then kept.
+"""What a runtime needs of a generator: made once with Keras, then kept.
 
 It is kept in `$SRGAN_KERAS_CACHE`, or else in the user's cache folder, under a name that follows
 from the generator's own file, and with checksums. Nothing in it is needed: all of it can be
@@ -13,7 +13,14 @@ import sys
 from pathlib import Path
 
 from srgan_keras import __version__
-from srgan_keras.common.files import checksum, in_the_way, is_temporary, replacing
+from srgan_keras.common.files import (
+    SAVED_MODEL,
+    checksum,
+    in_the_way,
+    is_temporary,
+    publish,
+    temporary_beside,
+)
 from srgan_keras.inference.runtimes import RUNTIMES, import_tensorflow
 from srgan_keras.inference.sources import find_generator
 
@@ -41,7 +48,7 @@ def prepare(source: str | os.PathLike, blend: float | None, runtime: str) -> lis
     Args:
         source: as for `sources.find_generator`.
         blend: likewise.
-        runtime: `"openvino"` or `"onnx"`.
+        runtime: `"tensorflow"`, which has one SavedModel, `"openvino"` or `"onnx"`.
 
     Raises:
         UserError: if there is no such generator, or it does not load.
@@ -53,7 +60,7 @@ def prepare(source: str | os.PathLike, blend: float | None, runtime: str) -> lis
     if not _is_whole(folder):
         _make(source, blend, runtime, folder)
     os.utime(folder)
-    return sorted(folder.glob(f"*{RUNTIMES[runtime][2]}"))
+    return sorted(folder.glob(f"*{RUNTIMES[runtime][2] or SAVED_MODEL}"))
 
 
 def _is_whole(folder: Path) -> bool:
@@ -73,11 +80,14 @@ def _make(source: str | os.PathLike, blend: float | None, runtime: str, folder: 
 
     generator = load_generator(source, blend)
     print(f"Preparing {source} for {runtime}, once: {folder}", file=sys.stderr, flush=True)
-    with replacing(folder) as unfinished:
+    with temporary_beside(folder) as unfinished:
         unfinished.mkdir()
         write_stages(generator, runtime, unfinished)
-        sums = {path.name: checksum(path) for path in sorted(unfinished.iterdir())}
+        files = sorted(path for path in unfinished.rglob("*") if path.is_file())
+        sums = {path.relative_to(unfinished).as_posix(): checksum(path) for path in files}
         (unfinished / SUMS).write_text(json.dumps(sums))
+        if not _is_whole(folder):  # Another process may have made it, and be reading it.
+            publish(unfinished, folder)
     others = [path for path in folder.parent.iterdir() if path.is_dir() and not is_temporary(path)]
     for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(path, ignore_errors=True)

@@ -40,9 +40,10 @@ WAITING = 20
 _STYLE = """
 .gradio-container { max-width: 1400px !important; }
 .slider img { background: white !important; max-height: 80vh !important; }
-.gradio-container { --block-info-text-color: var(--body-text-color-subdued); }
+.gradio-container { --block-info-text-color: var(--block-title-text-color); }
 .results .label-clear-button { display: none; }
-.report { overflow-wrap: anywhere; }
+.report { overflow-wrap: anywhere; min-height: 80px; }
+.report .progress-text { position: static; transform: none; }  /* not over the bar */
 .report ul { margin: 0; padding-left: 1.2em; }
 .report .failed { color: #b91c1c; }
 .dark .report .failed { color: #fca5a5; }
@@ -171,7 +172,7 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
                 with gr.Row():
                     button = gr.Button("Enlarge", variant="primary")
                     stop = gr.Button("Stop")
-        report = gr.HTML(elem_classes="report", min_height=60)
+        report = gr.HTML(elem_classes="report")
         results = gr.File(
             label="Download", elem_classes="results", visible=False, interactive=False
         )

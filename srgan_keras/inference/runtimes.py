@@ -4,11 +4,13 @@ A runtime opens files, and gives for each a function of NumPy arrays, a `Stage`.
 pictures: sending them through in pieces is left to `upscaler`, writing the files to `formats`.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import json
 import os
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,7 +85,7 @@ def check_installed(runtime: str) -> None:
 
 def import_tensorflow() -> Any:
     """Imports TensorFlow, without what it prints in doing so."""
-    with without_chatter():
+    with contextlib.nullcontext() if "tensorflow" in sys.modules else without_chatter():
         return importlib.import_module("tensorflow")
 
 
@@ -289,7 +291,9 @@ class _LiteRT:
         self.interpreter = Interpreter
 
     def open(self, file: Path) -> tuple[Callable, type, str | None]:
-        interpreter = self.interpreter(str(file), num_threads=os.cpu_count())
+        with without_chatter():
+            interpreter = self.interpreter(str(file), num_threads=os.cpu_count())
+            interpreter.allocate_tensors()
         (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
 
         def run(x):

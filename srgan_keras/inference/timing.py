@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from srgan_keras.inference.formats import export, write_stages
+from srgan_keras.inference.formats import write_stages
 from srgan_keras.inference.runtimes import open_files
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.systems.srgan import build_generator
@@ -96,7 +96,7 @@ def time_upscaling(
     Args:
         repeats: int; above half a megapixel two are enough.
         side: of the picture, in pixels.
-        precision: as for `formats.export`; `"float32"` for other runtimes.
+        precision: as for `formats.write_stages`.
         runtime: `"tensorflow"`, `"openvino"` or `"onnx"`.
 
     Returns:
@@ -105,12 +105,7 @@ def time_upscaling(
     generator = build_generator(upsampling="pixel_shuffle")
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if runtime == "tensorflow":
-            export(generator, folder / "model", precision)
-            files = [folder / "model"]
-        else:
-            files = write_stages(generator, runtime, folder)
+        files = write_stages(generator, runtime, Path(name), precision)
         model = Upscaler.of_stages(runtime, open_files(runtime, files))
         flops, _ = count_flops(generator, side)
         repeats = repeats if side < 512 else 2  # a megapixel takes long enough

@@ -38,7 +38,8 @@ class Upscaler:
     Args:
         source: a name in `sources.PRETRAINED`; a run folder, or a generator's .keras file; or what
             `srgan_keras.export` wrote: a SavedModel, .onnx, .xml or .tflite file. TensorFlow takes
-            a run folder's SavedModel, unless there is none or its generator has changed since.
+            a run folder's SavedModel, unless there is none or its generator has changed since; and
+            one that it keeps of a name, as other runtimes keep their files (`cache`).
         blend: as for `load_generator`.
         tile: int, longest side of a tile in LR pixels, its surroundings not counted; or `"auto"`,
             as large as the memory there is. Halved where memory turns out to be short.
@@ -228,6 +229,8 @@ def _open(
     if saved == path:
         raise UserError(f"{path} computes in the `precision` it was exported with: leave it away.")
     runtimes.check_installed(runtime)
+    if precision == "float32" and str(source) in PRETRAINED and cache.can_keep():
+        return runtime, runtimes.open_files(runtime, cache.prepare(source, blend, runtime), device)
     return runtime, _serve(source, blend, device, precision)
 
 
