@@ -15,7 +15,7 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.common.photograph import Photograph, open_photograph
 from srgan_keras.common.pictures import list_pictures
 from srgan_keras.data import SAMPLE_IMAGES
-from srgan_keras.inference import choosing, sources
+from srgan_keras.inference import choosing, page, sources
 from srgan_keras.inference.choosing import Chooser, find_flaw
 from srgan_keras.inference.interpolation import Interpolation
 
@@ -97,7 +97,7 @@ class Repeat(Interpolation):
     def __init__(self, name, blend, **options):
         super().__init__("nearest", 4)
         self.release = lambda: self.events.append(f"release {name}")
-        self.events.append((name, blend, options["runtime"]))
+        self.events.append((name, blend, options.get("runtime")))
 
 
 @pytest.fixture
@@ -131,6 +131,14 @@ def test_a_folder_of_both_kinds(events, tmp_path, monkeypatch, capsys):
     assert said == [clean, clean, noise, jpeg, clean]
     other = ["release srgan", "release srgan", "release photo"]  # before pictures 3, 4 and 5
     assert events == [("srgan", 0.5, "onnx"), ("photo", 0.5, "onnx"), *other]
+
+
+def test_the_page_chooses_too(events, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "_load", choosing.load_model)
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
+    (shown,) = page.work([str(tmp_path / "a.jpg")], "auto", 0.5, 10_000, tmp_path)
+    assert page.describe(shown).startswith("<li>a.jpg: 40x30 to 160x120, by photo: a JPEG, ")
+    assert events == [("photo", 0.5, None)]
 
 
 def test_a_generator_that_does_not_load_ends_it(tmp_path, monkeypatch):
