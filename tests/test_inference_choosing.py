@@ -61,6 +61,15 @@ def test_of_sample_photographs_nearly_all_are_told(spoil, flaw):
     assert found.count(flaw) >= 15
 
 
+def test_set14_is_told(shared):
+    """All of it, as docs/upscaling.md says; no limit was chosen by it."""
+    pictures = [open_photograph(path) for path in list_pictures(shared / "benchmarks/Set14/LR_x4")]
+    assert [find_flaw(picture) for picture in pictures] == [None] * 14
+    for quality in (30, 50, 70, 90):
+        spoilt = (Photograph(compressed(picture.colours, quality)) for picture in pictures)
+        assert [find_flaw(picture) for picture in spoilt] == [BLOCKS] * 14
+
+
 def test_a_large_photograph_is_looked_at_in_squares():
     """And the blocks begin in all of them where they begin in the first."""
     small = next(reduced())
