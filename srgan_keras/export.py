@@ -24,7 +24,7 @@ from srgan_keras.inference.graph import reach
 from srgan_keras.inference.parity import SIDE, check_parity
 from srgan_keras.inference.pretrained import load_generator
 from srgan_keras.inference.runtimes import RUNTIMES, check_installed
-from srgan_keras.inference.sources import PRETRAINED
+from srgan_keras.inference.sources import BLENDING, PRETRAINED
 from srgan_keras.training.devices import warn_of_slow_bfloat16
 
 FORMATS = ("savedmodel", "onnx", "litert", "openvino")
@@ -89,12 +89,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="folder (of a SavedModel) or file to write; default: beside the generator, or NAME_x4",
     )
-    parser.add_argument(
-        "--blend",
-        type=float,
-        metavar="0..1",
-        help="mixes srresnet (0: nearest to the photograph) with srgan (1: the most detail)",
-    )
+    parser.add_argument("--blend", type=float, metavar="0..1", help=BLENDING)
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "int8"),

@@ -25,6 +25,7 @@ from srgan_keras import __version__
 from srgan_keras.common import cli
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import remove_temporaries_of, replacing
+from srgan_keras.inference.choosing import AUTO, load_model
 from srgan_keras.inference.cluster import Cluster
 from srgan_keras.inference.enlarging import Enlarged, Size, enlarge_files
 from srgan_keras.inference.photos import (
@@ -35,7 +36,8 @@ from srgan_keras.inference.photos import (
     identify_model,
 )
 from srgan_keras.inference.runtimes import PRECISIONS
-from srgan_keras.inference.upscaler import CHOICES, Upscaler
+from srgan_keras.inference.sources import BLENDING, PRETRAINED
+from srgan_keras.inference.upscaler import CHOICES
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     photos = find_photos(args.photos, args.out)
     load = partial(
-        Upscaler,
+        load_model,
         args.model,
         args.blend,
         tile=args.tile,
@@ -152,16 +154,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     option(
         "--model",
-        default="srgan",
-        help="srgan, srresnet, vdsr, srcnn, a run of srgan_keras.train, a .keras file, or what "
+        default=AUTO,
+        help="auto: photo for a JPEG and what shows JPEG's blocks or noise, srgan for a clean "
+        f"photograph; {', '.join(PRETRAINED)}, a run of srgan_keras.train, a .keras file, or what "
         "srgan_keras.export wrote",
     )
-    option(
-        "--blend",
-        type=float,
-        metavar="0..1",
-        help="mixes srresnet (0: nearest to the photograph) with srgan (1: the most detail)",
-    )
+    option("--blend", type=float, metavar="0..1", help=BLENDING)
     option(
         "--tile",
         type=cli.positive_int_or_auto,

@@ -21,13 +21,14 @@ from typing import NoReturn
 
 from srgan_keras.common import cli
 from srgan_keras.inference import page
+from srgan_keras.inference.choosing import AUTO
 from srgan_keras.inference.sources import PRETRAINED
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """The command line; see the module's docstring."""
     args = parse_arguments(argv)
-    models = list(dict.fromkeys([*args.model, "srgan", *PRETRAINED]))
+    models = list(dict.fromkeys([*args.model, AUTO, *PRETRAINED]))
     pixels = round(1e6 * args.megapixels)
     end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

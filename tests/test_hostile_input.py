@@ -20,8 +20,8 @@ from PIL import Image
 from data_prep import download
 from srgan_keras import upscale
 from srgan_keras.common import cli
+from srgan_keras.inference.choosing import load_model
 from srgan_keras.inference.interpolation import Interpolation
-from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.run import write_settings
 from srgan_keras.systems import get_recipe
 from srgan_keras.systems.srgan import build_generator
@@ -281,9 +281,11 @@ def here(world, monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda: 8e9)
 
     def load(model, blend, **options):
-        return Interpolation(model, 4) if model == "nearest" else Upscaler(model, blend, **options)
+        if model == "nearest":
+            return Interpolation(model, 4)
+        return load_model(model, blend, **options)
 
-    monkeypatch.setattr(upscale, "Upscaler", load)
+    monkeypatch.setattr(upscale, "load_model", load)
     return world
 
 

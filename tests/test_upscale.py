@@ -11,7 +11,7 @@ from PIL import Image
 
 from srgan_keras import upscale
 from srgan_keras.common.errors import UserError
-from srgan_keras.common.pictures import open_picture
+from srgan_keras.common.pictures import PictureError, open_picture
 from srgan_keras.inference import enlarging
 from srgan_keras.inference.enlarging import WAITING, work_off
 from srgan_keras.inference.photos import choose_targets, find_photos, identify_model
@@ -126,7 +126,7 @@ class Repeat:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Eight photographs in folders, `tmp_path` the current folder, and `Repeat` for any model."""
-    monkeypatch.setattr(upscale, "Upscaler", lambda *arguments, **options: Repeat())
+    monkeypatch.setattr(upscale, "load_model", lambda *arguments, **options: Repeat())
     monkeypatch.setattr(Repeat, "calls", 0)
     monkeypatch.chdir(tmp_path)
     for index in range(8):
@@ -315,14 +315,14 @@ def test_the_work_waits_for_nobody_and_does_not_pile_up():
             with lock:
                 events.append((what, task))
             if task == 7 and what == "compute":
-                raise UserError("seven")
+                raise PictureError(Path("7"), "seven")
             return task
 
         return function
 
     done = list(work_off(range(40), *(note(what) for what in ("read", "compute", "write"))))
     assert [task for task, _ in done] == list(range(40))
-    assert str(done[7][1]) == "seven"
+    assert str(done[7][1]) == "7: seven"
     assert all(result == task for task, result in done if task != 7)
     for index, (what, task) in enumerate(events):
         past = {kind: sum(e[0] == kind for e in events[:index]) for kind in ("read", "compute")}

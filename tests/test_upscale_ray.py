@@ -82,7 +82,7 @@ def test_a_cluster_does_what_one_machine_does_though_workers_die(
     two_workers, photos, saved_model, monkeypatch, capsys
 ):
     mortal = partial(Mortal, photos.parent, os.getpid())
-    monkeypatch.setattr(upscale, "Upscaler", mortal)
+    monkeypatch.setattr(upscale, "load_model", mortal)
     plain = ["photos", "--model", str(saved_model)]
     assert upscale.main([*plain, "--out", "here"]) == 2
     command = [*plain, "--out", "on-ray", "--ray", "auto", "--failures", "failed.csv"]
@@ -120,7 +120,7 @@ def test_what_keeps_workers_from_starting_ends_in_one_line(two_workers, photos, 
         upscale.main([*command, "--device", "tpu"])
     with pytest.raises(UserError, match="has 2 CPUs and 0 GPUs, so no room for a worker"):
         upscale.main([*command, "--ray-gpus", "1"])
-    monkeypatch.setattr(upscale, "Upscaler", load)
+    monkeypatch.setattr(upscale, "load_model", load)
     with pytest.raises(UserError, match="died"):
         upscale.main(command)
 

@@ -18,6 +18,7 @@ from srgan_keras import upscale, web
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import PictureError
 from srgan_keras.inference import page
+from srgan_keras.inference.sources import PRETRAINED
 
 PIXELS = 10_000
 
@@ -82,7 +83,7 @@ def test_the_command(address, monkeypatch, capsys):
 
     @contextmanager
     def served(models, pixels, *bound):
-        assert models == ["runs/mine", "srgan", "srresnet", "vdsr", "srcnn"]
+        assert models == ["runs/mine", "auto", *PRETRAINED]
         assert (pixels, *bound) == (2_500_000, address, 8000)
         signal.raise_signal(signal.SIGTERM)
         yield "http://here:8000/"

@@ -39,6 +39,7 @@ class Photograph:
         colours: (h, w, 3) uint8 or uint16, upright, sRGB; of a grey picture three equal channels.
         alpha: (h, w) of the same dtype, 0 where it is transparent; None if it has no transparency.
         is_grey: whether its file has one channel.
+        is_jpeg: whether its file is a JPEG.
         exif: a TIFF structure, or nothing.
         xmp: XML, or nothing.
         iptc: IPTC's records, or nothing.
@@ -51,6 +52,7 @@ class Photograph:
     colours: np.ndarray
     alpha: np.ndarray | None = None
     is_grey: bool = False
+    is_jpeg: bool = False
     exif: bytes = b""
     xmp: bytes = b""
     iptc: bytes = b""
@@ -102,6 +104,7 @@ def open_photograph(path: str | os.PathLike, strip_metadata: bool = False) -> Ph
         photograph.colours = _upright(photograph.colours, metadata.orientation(image))
         if photograph.alpha is not None:
             photograph.alpha = _upright(photograph.alpha, metadata.orientation(image))
+        photograph.is_jpeg = image.format in ("JPEG", "MPO")  # MPO is a JPEG with more behind it.
         photograph.profile, photograph.dpi = name, _dots(image)
         photograph.notes = notes + photograph.notes
         if name and not colour.is_srgb(name):

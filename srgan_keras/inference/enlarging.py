@@ -27,6 +27,7 @@ from srgan_keras.common.photograph import (
     save_photograph,
 )
 from srgan_keras.common.pictures import PictureError
+from srgan_keras.inference.choosing import Chooser
 from srgan_keras.inference.photos import Finished
 
 Task = TypeVar("Task")
@@ -84,17 +85,17 @@ class Enlarged:
 
 def enlarge_files(
     tasks: list[tuple[Path, Path]],
-    model: Callable,
+    model: Callable | Chooser,
     size: Size,
     quality: int = 95,
     strip_metadata: bool = False,
     finished: Finished | None = None,
-) -> Iterator[tuple[tuple[Path, Path], Enlarged | UserError]]:
+) -> Iterator[tuple[tuple[Path, Path], Enlarged | PictureError]]:
     """Enlarges files.
 
     Args:
         tasks: photographs, and where the result of each is written; its suffix says the format.
-        model: as for `enlarge`.
+        model: as for `enlarge`; or a `Chooser`, which is asked for each photograph.
         size: how large the results are.
         quality: as for `save_photograph`.
         strip_metadata: as for `open_photograph`.
@@ -103,6 +104,9 @@ def enlarge_files(
     Yields:
         (task, what was done, or the error if it cannot be), in order. A result is there whole or
         not at all.
+
+    Raises:
+        UserError: if a generator that a `Chooser` has chosen does not load.
     """
 
     def read(task):
@@ -114,9 +118,10 @@ def enlarge_files(
 
     def compute(task, opened):
         photograph, wanted = opened
+        network = _choose(model, photograph)
         started = time.perf_counter()
         try:
-            result = enlarge(photograph, model, wanted)
+            result = enlarge(photograph, network, wanted)
         except UserError as error:
             raise PictureError(task[0], str(error)) from error
         except MemoryError as error:
@@ -138,6 +143,15 @@ def enlarge_files(
         return Enlarged(before, result.size, result.notes + missing(result, format_), seconds)
 
     return work_off(tasks, read, compute, write)
+
+
+def _choose(model: Callable | Chooser, photograph: Photograph) -> Callable:
+    """The network for a photograph, among whose notes stands which, if it was chosen."""
+    if not isinstance(model, Chooser):
+        return model
+    network, note = model.choose(photograph)
+    photograph.notes.insert(0, note)
+    return network
 
 
 def enlarge(photograph: Photograph, model: Callable, size: tuple[int, int]) -> Photograph:
@@ -268,7 +282,7 @@ def work_off(
         write: function of a task and what was computed, in a third thread.
 
     Yields:
-        (a task, what writing it returned or the UserError that any of the three raised), in order.
+        (a task, what writing it returned or the PictureError that any of them raised), in order.
         Other exceptions end it, when what is being written has been.
     """
     tasks = iter(tasks)
@@ -299,7 +313,7 @@ def work_off(
 def _compute(task, ready, compute, write, writer) -> Future:
     try:
         return writer.submit(write, task, compute(task, ready.result()))
-    except UserError as error:
+    except PictureError as error:
         failed: Future = Future()
         failed.set_exception(error)
         return failed
@@ -308,5 +322,5 @@ def _compute(task, ready, compute, write, writer) -> Future:
 def _outcome(done: Future) -> Any:
     try:
         return done.result()
-    except UserError as error:
+    except PictureError as error:
         return error

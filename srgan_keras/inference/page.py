@@ -18,8 +18,10 @@ from PIL import Image
 
 from srgan_keras.common.errors import UserError
 from srgan_keras.common.pictures import PictureError, open_picture, picture_size, write_png
+from srgan_keras.inference.choosing import AUTO, Chooser, load_model
 from srgan_keras.inference.enlarging import Enlarged, Size, enlarge_files, resize
 from srgan_keras.inference.photos import choose_targets
+from srgan_keras.inference.sources import FORERUNNERS
 from srgan_keras.inference.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -31,8 +33,8 @@ KEPT = 2 * 60 * 60
 BYTES = 16
 #: The addresses that other machines do not reach.
 LOCAL = ("127.0.0.1", "localhost")
-#: The generator in which another one can be mixed.
-BLENDED = "srgan"
+#: The models in which another one can be mixed.
+BLENDED = (AUTO, *FORERUNNERS)
 #: How many jobs may wait behind the one at work, of all who have the page open.
 WAITING = 20
 
@@ -67,13 +69,13 @@ class Shown:
     enlarged: Enlarged
 
 
-def enlarge_photo(photo: Path, folder: Path, model: Callable, pixels: int) -> Shown:
+def enlarge_photo(photo: Path, folder: Path, model: Upscaler | Chooser, pixels: int) -> Shown:
     """Enlarges a photograph as `upscale` does, with something to compare it with.
 
     Args:
         photo: the file.
         folder: an empty one for the results.
-        model: an `Upscaler`, as `enlarge_files` takes it.
+        model: as `load_model` gives it.
         pixels: the most that the photograph may have.
 
     Raises:
@@ -114,8 +116,8 @@ def work(
 
     Args:
         photos: their files.
-        model: as `Upscaler` takes it.
-        blend: likewise; taken for `srgan` alone, in which 1 changes nothing.
+        model: as `load_model` takes it.
+        blend: likewise; taken for those in `BLENDED` alone, in which 1 changes nothing.
         pixels: the most that each may have.
         folder: each gets a folder of its own in it, so equal names do no harm.
 
@@ -125,7 +127,7 @@ def work(
     Raises:
         UserError: if the model does not load.
     """
-    upscaler = _load(model, blend if model == BLENDED and blend < 1 else None)
+    upscaler = _load(model, blend if model in BLENDED and blend < 1 else None)
     for photo in map(Path, photos):
         try:
             yield enlarge_photo(photo, Path(tempfile.mkdtemp(dir=folder)), upscaler, pixels)
@@ -134,16 +136,16 @@ def work(
 
 
 @functools.lru_cache(maxsize=1)
-def _load(model: str, blend: float | None) -> Upscaler:
+def _load(model: str, blend: float | None) -> Upscaler | Chooser:
     """The model last used, which the next job mostly wants again."""
-    return Upscaler(model, blend)
+    return load_model(model, blend)
 
 
 def build(models: list[str], pixels: int) -> "gradio.Blocks":
     """Draws the page.
 
     Args:
-        models: the generators to choose from, as `Upscaler` takes them; the first is chosen.
+        models: the generators to choose from, as `load_model` takes them; the first is chosen.
         pixels: the most that a photograph may have.
     """
     import gradio as gr
@@ -158,7 +160,7 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
             photos = gr.File(label="Photographs", file_count="multiple", file_types=["image"])
             with gr.Column():
                 model = gr.Dropdown(
-                    models, label="Model", info="srgan makes detail up; the others that ship do not"
+                    models, label="Model", info="auto chooses srgan or photo, which make detail up"
                 )
                 blend = gr.Slider(
                     0,
@@ -166,8 +168,8 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
                     1,
                     step=0.05,
                     label="Blend",
-                    info="0: nearest to the photograph (srresnet), 1: the most detail",
-                    visible=models[0] == BLENDED,
+                    info="0: nearest to the photograph, 1: the most detail",
+                    visible=models[0] in BLENDED,
                 )
                 with gr.Row():
                     button = gr.Button("Enlarge", variant="primary")
@@ -187,7 +189,7 @@ def build(models: list[str], pixels: int) -> "gradio.Blocks":
             visible=False,
         )
         pairs = gr.State([])
-        model.change(lambda name: gr.Slider(visible=name == BLENDED), model, blend, queue=False)
+        model.change(lambda name: gr.Slider(visible=name in BLENDED), model, blend, queue=False)
         chooser.input(_show, [chooser, pairs], slider, queue=False)
         run = button.click(
             _runner(pixels, Path(page.GRADIO_CACHE)),

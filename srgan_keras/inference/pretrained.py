@@ -1,6 +1,7 @@
 """Trained generators from their .keras files: those that ship with the package, and a run's own.
 
-What the shipped ones were trained on, their scores and their limits stand in weights/README.md.
+What the shipped ones were trained on, their scores and their limits stand in their cards in
+weights/.
 """
 
 import json
@@ -24,18 +25,18 @@ def load_pretrained(name: str = "srgan", blend: float | None = None) -> keras.Mo
     """Loads a generator that ships with the package.
 
     Args:
-        name: `"srgan"`, which makes detail up, or `"srresnet"`, `"vdsr"` or `"srcnn"`, which leave
-            out what they cannot know.
-        blend: None, or for `"srgan"` a float from 0 to 1: how much of it is mixed with 1 - blend of
-            `"srresnet"`, weight by weight (Wang et al. 2018, ESRGAN, section 3.4).
+        name: `"srgan"`, or `"photo"` for JPEGs and noise, which make detail up; or one that leaves
+            out what it cannot know: `"srresnet"`, `"photo-srresnet"`, `"vdsr"` or `"srcnn"`.
+        blend: None, or for one in `sources.FORERUNNERS` a float from 0 to 1: how much of it is
+            mixed with 1 - blend of its forerunner, weight by weight (Wang et al. 2018, ESRGAN,
+            section 3.4).
 
     Returns:
         functional `keras.Model`, built by its system. It enlarges by 4, and takes and gives
         pictures in [-1, 1].
 
     Raises:
-        UserError: if there is no such generator, blend is out of range or not for `"srgan"`, or the
-            file is not the one that was shipped.
+        UserError: as `find_shipped`.
     """
     plain, *detailed = (
         keras.models.load_model(file, compile=False) for file in find_shipped(name, blend)

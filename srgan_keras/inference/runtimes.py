@@ -63,11 +63,13 @@ class Stage:
             [0, 255]; where they are float32 they are not rounded, and may lie somewhat outside.
         dtype: of what it takes, and where that is uint8 of what it gives.
         extent: its `Extent`.
+        release: gives memory back that the runtime keeps from one call to the next, where it can.
     """
 
     run: Callable[[np.ndarray], np.ndarray]
     dtype: type
     extent: Extent
+    release: Callable[[], Any] = lambda: None
 
 
 def is_installed(runtime: str) -> bool:
@@ -151,7 +153,7 @@ def _open(engine: Any, file: Path) -> Stage:
     try:
         if not file.is_file():
             raise UserError(f"There is no file {file}.")
-        run, dtype, about = engine.open(file)
+        run, dtype, about, *release = engine.open(file)
         extent = Extent(*json.loads(about)) if about else None
     except UserError:
         raise
@@ -161,7 +163,7 @@ def _open(engine: Any, file: Path) -> Stage:
         raise UserError(f"{file} does not load ({in_one_line(error)}).") from error
     if extent is None:
         raise UserError(f"{file} is not a file that srgan_keras.export wrote.")
-    return Stage(run, dtype, extent)
+    return Stage(run, dtype, extent, *release)
 
 
 def open_saved_model(folder: Path, device: str = "auto") -> list[Stage]:
@@ -245,12 +247,12 @@ class _OpenVINO:
     def has_bfloat16(self) -> bool:
         return "BF16" in self.core.get_property(self.device, "OPTIMIZATION_CAPABILITIES")
 
-    def open(self, file: Path) -> tuple[Callable, type, str | None]:
+    def open(self, file: Path) -> tuple[Callable, type, str | None, Callable]:
         model = self.core.read_model(file)
         about = model.get_rt_info(KEY).value if model.has_rt_info(KEY) else None
         dtype = model.input(0).get_element_type().to_dtype().type
         compiled = self.core.compile_model(model, self.device, self.options)
-        return lambda x: compiled([x])[0], dtype, about
+        return lambda x: compiled([x])[0], dtype, about, compiled.release_memory
 
 
 class _ONNX:

@@ -16,7 +16,14 @@ PRETRAINED = {
     "srgan": "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6",
     "vdsr": "436343bb8ec8a120c6e1be6edcd37b56af55200a8f5eabf3c6dd404753bad339",
     "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
+    "photo-srresnet": "",
+    "photo": "",
 }
+#: Generator that makes detail up -> the one that it was trained on from, and can be mixed with.
+FORERUNNERS = {"srgan": "srresnet", "photo": "photo-srresnet"}
+_PAIRS = " or ".join(f"{plain} with {detailed}" for detailed, plain in FORERUNNERS.items())
+#: What `blend` does, in words.
+BLENDING = f"mixes {_PAIRS}: 0 is nearest to the photograph, 1 has the most detail"
 #: The file of a SavedModel that says which generator was beside it when it was written.
 BESIDE = "generator.sha256"
 
@@ -32,16 +39,14 @@ def find_shipped(name: str, blend: float | None = None) -> list[Path]:
         its .keras file; before it, with a blend, that of the generator it is mixed with.
 
     Raises:
-        UserError: if there is no such generator, blend is out of range or not for `"srgan"`, or a
-            file is not the one that was shipped.
+        UserError: if there is no such generator, blend is out of range or not for one in
+            `FORERUNNERS`, or a file is not the one that was shipped.
     """
     if name not in PRETRAINED:
         raise UserError(f"There is no generator {name!r}. Names: {', '.join(PRETRAINED)}.")
-    if blend is not None and (name != "srgan" or not 0 <= blend <= 1):
-        raise UserError(
-            f"`blend` mixes srresnet (0) with srgan (1). Received: blend={blend} for {name}"
-        )
-    names = [name] if blend is None else ["srresnet", name]
+    if blend is not None and (name not in FORERUNNERS or not 0 <= blend <= 1):
+        raise UserError(f"`blend` {BLENDING}. Received: blend={blend} for {name}")
+    names = [name] if blend is None else [FORERUNNERS[name], name]
     files = [WEIGHTS / f"{name}_x4.keras" for name in names]
     for name, file in zip(names, files, strict=True):
         if not file.is_file() or checksum(file) != PRETRAINED[name]:

@@ -130,6 +130,11 @@ class Upscaler:
         result = self._fit_memory(picture, np.float32)
         return np.clip(result, 0, 255, out=result)
 
+    def release(self) -> None:
+        """Gives memory back that its runtime keeps for the next picture."""
+        for stage in self._stages:
+            stage.release()
+
     @property
     def bits(self) -> int:
         """How many bits of what `upscale_float` gives are meaningful: 16; but 8 in bfloat16, and of

@@ -58,7 +58,7 @@ def srcnn() -> Recipe:
     Command: python -m srgan_keras.train --recipe srcnn --data crops/
     Hardware: 100,000 steps of 1.8 GFLOP; two CPU cores.
     Expected: Dong et al. report 30.09 dB on Set5 for 9-1-5 from 91 photographs (2014), 30.48 for
-    9-5-5 from ImageNet (2016); weights/README.md has what shorter training on two cores gives.
+    9-5-5 from ImageNet (2016); weights/srcnn.md has what shorter training on two cores gives.
     """
     return Recipe(
         name="srcnn",

@@ -59,7 +59,7 @@ def vdsr() -> Recipe:
     Command: python -m srgan_keras.train --recipe vdsr --data crops/
     Hardware: 10,000 steps of 590 GFLOP; the paper's took 4 hours on a GTX Titan Z.
     Expected: Kim et al. report 31.35 dB on Set5 and 28.01 on Set14, from 291 photographs and for
-    scales 2, 3 and 4 at once; weights/README.md has what shorter training on two cores gives.
+    scales 2, 3 and 4 at once; weights/vdsr.md has what shorter training on two cores gives.
     """
     return Recipe(
         name="vdsr",
