@@ -16,8 +16,8 @@ PRETRAINED = {
     "srgan": "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6",
     "vdsr": "436343bb8ec8a120c6e1be6edcd37b56af55200a8f5eabf3c6dd404753bad339",
     "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
-    "photo-srresnet": "",
-    "photo": "",
+    "photo-srresnet": "3bb0718af8cfd8bfece7b065563ef463263b08bde0af87ac40775eb1421ec142",
+    "photo": "292b7dfb2c1fffcf1c198f9c0f507dacb5d9a29dff3a3b623cfd728397fbc884",
 }
 #: Generator that makes detail up -> the one that it was trained on from, and can be mixed with.
 FORERUNNERS = {"srgan": "srresnet", "photo": "photo-srresnet"}
