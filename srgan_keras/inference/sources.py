@@ -13,7 +13,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 #: Name of a generator that ships with the package -> SHA-256 checksum of its file.
 PRETRAINED = {
     "srresnet": "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93",
-    "srgan": "e6584e8239f6a32b230a1cf6ce99654b5f6921c66728dd2ac87ce49e3447f5d6",
+    "srgan": "d5ee4203ad8ccb9e03953e618c1ca87163517f8df444741c917de1d5992804a8",
     "vdsr": "436343bb8ec8a120c6e1be6edcd37b56af55200a8f5eabf3c6dd404753bad339",
     "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
     "photo-srresnet": "3bb0718af8cfd8bfece7b065563ef463263b08bde0af87ac40775eb1421ec142",
