@@ -202,10 +202,11 @@ class SRGAN(keras.Model):
 
         def objective(lr, hr, chance):
             sr = self.generator(lr, training=self.batch_statistics)
+            seen_hr, seen_sr = self.shift(hr), self.shift(sr)
             logs = {}
             if self.discriminator is not None and self.parts == 1:
-                logs = self.train_discriminator(hr, ops.stop_gradient(sr), chance)
-            loss, own = self.generator_loss(hr, sr, chance, training=True)
+                logs = self.train_discriminator(seen_hr, ops.stop_gradient(seen_sr), chance)
+            loss, own = self.generator_loss(seen_hr, seen_sr, chance, training=True)
             return loss, ({**logs, **own}, sr)
 
         logs, sr = self.train_generator(objective, lr, hr, chance)
@@ -223,7 +224,7 @@ class SRGAN(keras.Model):
         """As `train_discriminator`, on what the generator, which stays as it is, makes of LR."""
         with unchanged(self.generator.non_trainable_variables):
             sr = self.generate(lr, training=self.batch_statistics)
-        return self.train_discriminator(hr, sr, chance)
+        return self.train_discriminator(self.shift(hr), self.shift(sr), chance)
 
     def train_discriminator(self, hr: Any, sr: Any, chance: Any) -> dict[str, Any]:
         """One update of the discriminator: photographs towards 1, generated pictures towards 0.
@@ -248,8 +249,6 @@ class SRGAN(keras.Model):
         Returns:
             (the weighted sum, dict of logs), one value a picture.
         """
-        if training:
-            hr, sr = self.shift(hr), self.shift(sr)
         content = self.content_loss
         content = content.call if isinstance(content, keras.losses.Loss) else content
         logs = {"content_loss": per_picture(content(hr, sr))}
@@ -270,8 +269,6 @@ class SRGAN(keras.Model):
         Returns:
             as `generator_loss`.
         """
-        if training:
-            hr, sr = self.shift(hr), self.shift(sr)
         features = [self.trunk(images, training=training) for images in (hr, sr)]
         scores = self.head(ops.concatenate(features), training=training)
         hr_scores, sr_scores = ops.split(scores, 2)
