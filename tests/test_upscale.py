@@ -15,6 +15,7 @@ from srgan_keras.common.pictures import PictureError, open_picture
 from srgan_keras.inference import enlarging
 from srgan_keras.inference.enlarging import WAITING, work_off
 from srgan_keras.inference.photos import choose_targets, find_photos, identify_model
+from srgan_keras.inference.sources import PRETRAINED
 from srgan_keras.inference.upscaler import Upscaler
 from srgan_keras.systems.srgan import build_generator
 from srgan_keras.upscale import main
@@ -178,8 +179,14 @@ def test_another_model_of_the_same_name_is_another(folder):
     between = identify_model(run)
     (run / "generator.keras").write_text("two")
     assert before != between != identify_model(run) != before
-    assert identify_model("srgan") == ["srgan"]
     assert identify_model(run / "generator.keras") != identify_model(run)
+
+
+def test_another_shipped_generator_of_the_same_name_is_another(monkeypatch):
+    before = identify_model("auto")
+    assert before != identify_model("srgan")
+    monkeypatch.setitem(PRETRAINED, "srgan", "0" * 64)
+    assert identify_model("auto") != before
 
 
 def test_a_run_goes_on_where_it_was_stopped(folder, monkeypatch, capsys):

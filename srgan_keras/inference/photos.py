@@ -11,6 +11,7 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import GENERATOR, checksum
 from srgan_keras.common.photograph import WRITTEN
 from srgan_keras.common.pictures import lies_in, list_pictures, name_results
+from srgan_keras.inference.sources import PRETRAINED
 
 
 def find_photos(arguments: list[Path], out: Path) -> list[tuple[Path, Path]]:
@@ -162,10 +163,13 @@ class Finished:
 
 
 def identify_model(source: str | os.PathLike) -> list[str]:
-    """What tells a generator from others: the checksums of its files, or its name if it ships."""
+    """What tells a generator from others: the checksums of its files, or its name if it ships.
+
+    With the name go the checksums of all that ship, of which `auto` and a blend take two.
+    """
     path = Path(source)
     if not path.exists():
-        return [str(source)]
+        return [str(source), *PRETRAINED.values()]
     files = [path] if path.is_file() else [path / GENERATOR]
     if path.suffix == ".xml":  # OpenVINO's weights are beside it.
         files.append(path.with_suffix(".bin"))
