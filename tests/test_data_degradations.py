@@ -124,7 +124,7 @@ def test_a_picture_stays_where_it_is_through_both_rounds(photos):
 
 
 def test_every_degradation_occurs_and_some_pictures_stay_clean(photos):
-    pairs = Degraded(crop_size=96)
+    pairs = Degraded(crop_size=96, second_share=0.25)
     drawn = pairs.draw(rng(), 60, 96)
     first, second = Round(*drawn[:6]), Round(*drawn[6:12])
     assert all(array.dtype == np.float32 for array in drawn)

@@ -83,14 +83,14 @@ class Degraded(Pairs):
 
     clean_share: float = setting(0.15, "share of pictures whose LR stays clean", least=0, most=1)
     second_share: float = setting(
-        0.25, "share of the others that go through two rounds and not one", least=0, most=1
+        0.15, "share of the others that go through two rounds and not one", least=0, most=1
     )
     jpeg_share: float = setting(0.85, "share of rounds that end in JPEG", least=0, most=1)
     least_quality: int = setting(30, "lowest quality of JPEG", least=1, most=95)
     most_blur: float = setting(
-        2.5, "greatest standard deviation of blurs, in pixels of HR", least=0.1, most=7
+        1.5, "greatest standard deviation of blurs, in pixels of HR", least=0.1, most=7
     )
-    most_noise: float = setting(10.0, "greatest standard deviation of noise, of 255", least=0)
+    most_noise: float = setting(6.0, "greatest standard deviation of noise, of 255", least=0)
 
     # What the rounds stand in place of.
     lr_blur_sigma: float = dataclasses.field(default=0.0, init=False)

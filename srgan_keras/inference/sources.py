@@ -16,8 +16,8 @@ PRETRAINED = {
     "srgan": "d5ee4203ad8ccb9e03953e618c1ca87163517f8df444741c917de1d5992804a8",
     "vdsr": "436343bb8ec8a120c6e1be6edcd37b56af55200a8f5eabf3c6dd404753bad339",
     "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
-    "photo-srresnet": "3bb0718af8cfd8bfece7b065563ef463263b08bde0af87ac40775eb1421ec142",
-    "photo": "292b7dfb2c1fffcf1c198f9c0f507dacb5d9a29dff3a3b623cfd728397fbc884",
+    "photo-srresnet": "645dc27d359795666e3a6aee1fe937eb8b3eb53be7c3d5129e8fc5bcebaf35cc",
+    "photo": "599ceb197aae09e3835a0533de32fbf387545a740160a21541e136e6cc78fdc7",
 }
 #: Generator that makes detail up -> the one that it was trained on from, and can be mixed with.
 FORERUNNERS = {"srgan": "srresnet", "photo": "photo-srresnet"}
