@@ -44,8 +44,8 @@ def photo() -> Recipe:
     """The SRGAN that starts from there.
 
     Source: Wang et al. 2021, section 4.1 (Real-ESRGAN: pixels, features and a discriminator), with
-    the losses of `srgan` and, our choice, twice its adversarial weight and three times its weight
-    of the grid.
+    the losses of `srgan`, twice its adversarial weight and 1000 of the grid's for its 300, which
+    are our choice.
     Command: python -m srgan_keras.train --recipe photo --init-generator photo-srresnet --data
     crops/
     Hardware: 3,000 steps of 6 crops; two CPU cores.
