@@ -72,9 +72,11 @@ SMALLER = {
     r"data_prep\.coco": "--num-images 8",
     r"srgan_keras\.train": "--epochs 1 --steps-per-epoch 1 --crop-size 32 --batch-size 2",
     # From nothing, or from a run that was made so; what ships has sixteen blocks.
-    r"^(?!.*--(recipe demo|init-generator (sr|photo))).*\.train .*--data": "--residual-blocks 1",
+    r"^(?!.*--(recipe demo|init-generator (srgan|srresnet|photo)))"
+    r".*\.train .*--data": "--residual-blocks 1",
     # These layers of VGG19 ship; the recipes' own are downloaded.
-    r"\.train --data|--recipe (srgan\S*|photo|wdrn|tutorial\S*) ": "--content-loss block2_conv2",
+    r"\.train --data|--recipe (srgan|srgan-vgg54|photo|wdrn) ": "--content-loss block2_conv2",
+    r"--recipe tutorial": "--content-loss block2_conv2",
     r"--micro-batch": "--micro-batch 2",
     r"--recipe wdrn ": "--critic-layer block2_conv2",
     r"srgan_keras\.compare": "--steps 1 --recipes srcnn --show srcnn",
