@@ -65,6 +65,7 @@ def train_and_tell(
         resume=args.resume is not None,
         new_data=args.new_data,
         init_generator=choose_start(recipe, args),
+        init_discriminator=args.init_discriminator,
         vgg_weights=vgg_weights or "imagenet",
         **{field.name: getattr(args, field.name) for field in dataclasses.fields(Session)},
     )
@@ -185,6 +186,11 @@ def make_parser(recipe: Recipe) -> cli.Parser:
         help="start from the generator of this run, or from one that ships, such as srresnet (the "
         "recipe demo does, if this is not given); none: from nothing",
     )
+    option(
+        "--init-discriminator",
+        metavar="RUN",
+        help="start from the discriminator of this run; default: from nothing",
+    )
     option("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
     add_connection(parser.add_argument_group("several machines, on JAX (docs/machines.md)"))
     option(
@@ -265,12 +271,13 @@ def refuse_changes(args: argparse.Namespace, changes: dict, settings: dict) -> N
     """Raises a UserError if more is changed on the way than may be."""
     values = settings["recipe"].every_setting()
     refused = [name for name, v in changes.items() if name not in CHANGEABLE and v != values[name]]
-    start = args.init_generator and absolute(args.init_generator)
     others = {
         "recipe": (args.recipe, settings["recipe"].name),
         "run": (args.run, args.resume),
-        "init_generator": (start, settings.get("init_generator")),
     }
+    for name in ("init_generator", "init_discriminator"):
+        start = getattr(args, name)
+        others[name] = (start and absolute(start), settings.get(name))
     refused += [name for name, (given, own) in others.items() if given and given != own]
     if refused:
         raise UserError(

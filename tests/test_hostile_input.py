@@ -28,6 +28,7 @@ from srgan_keras.systems.srgan import build_generator
 from srgan_keras.training import memory
 
 TRAIN = "train --data crops --recipe srresnet --crop-size 32 --filters 2 --residual-blocks 1"
+GAN = "train --data crops --recipe srgan-mse --crop-size 32 --filters 2 --discriminator-filters 4"
 # What is typed; what the line must say, as a pattern; and what may be written all the same.
 CASES = [
     # Nothing like it, or nothing in it
@@ -105,6 +106,9 @@ CASES = [
     ("folder --photos photos --out out --crop-size 0", "--crop-size: .* above 0. Received: 0"),
     # Files that are not what their names say
     (f"{TRAIN} --init-generator lying", "lying does not fit this recipe. .* with; or start"),
+    (f"{GAN} --init-discriminator lying", "no discriminator lying/discriminator.keras. Give a run"),
+    (f"{GAN} --init-discriminator lying/generator.keras", "lying/.* does not fit this recipe. "),
+    (f"{GAN} --init-discriminator models/lambda.keras", "lambda.keras does not load .*Lambda"),
     ("train --data pipe", "pipe/p.png: not a file. Remove it"),
     ("train --data circle", "circle/c.png: too many levels of symbolic links. Remove it"),
     ("train --data text", "text/t.png: not an image. Remove it"),

@@ -484,6 +484,29 @@ def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
         train.main(plain(crops, tmp_path / "third", *arguments, str(tmp_path / "none")))
 
 
+def test_a_run_can_start_from_another_one_s_discriminator(crops, tmp_path, capsys):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert train.main(tiny(crops, first, "--epochs", "1")) == 0
+    arguments = ["--epochs", "1", "--learning-rate", "0", "--init-discriminator", str(first)]
+    assert train.main(tiny(crops, second, *arguments)) == 0
+    assert f"Discriminator: starts from {first}" in capsys.readouterr().out
+    ours, theirs = (
+        keras.models.load_model(run / "discriminator.keras", compile=False).trainable_variables
+        for run in (first, second)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert train.main(["--resume", str(second), "--init-discriminator", str(first)]) == 0
+    with pytest.raises(UserError, match=r"keeps the run's own.*Received: init_discriminator"):
+        train.main(["--resume", str(second), "--init-discriminator", str(third)])
+    with pytest.raises(UserError, match=r"does not fit .*: `discriminator_filters` 4; or begin"):
+        train.main(tiny(crops, third, *arguments, "--discriminator-filters", "8"))
+    with pytest.raises(UserError, match=r"does not fit .*: `crop_size` 32; or begin"):
+        train.main(tiny(crops, third, *arguments, "--crop-size", "40"))
+    with pytest.raises(UserError, match="srcnn has no discriminator"):
+        train.main(plain(crops, third, *arguments))
+
+
 def test_the_recipe_paper_trains_and_lowers_its_learning_rate(crops, tmp_path):
     """Blurred LR in [0, 1], pixel shuffle; the rate drops and is right after resuming."""
     run = tmp_path / "run"

@@ -67,15 +67,7 @@ def load_generator(source: str | os.PathLike = "srgan", blend: float | None = No
     if str(source) in PRETRAINED or blend is not None:
         return load_pretrained(str(source), blend)
     (file,) = find_generator(source)
-    try:
-        refuse_bomb(file)
-        generator = keras.models.load_model(file, compile=False, safe_mode=True)
-        shapes = generator.input_shape[1:], generator.output_shape[1:]
-        generator.trainable = True  # an averaged generator is saved as it was, not to be trained
-        for layer in generator.layers:  # whatever precision it was trained in
-            layer.dtype_policy = "float32"
-    except Exception as error:  # Keras passes on whatever a broken archive makes others raise.
-        raise UserError(f"{file} does not load ({in_one_line(error)}).") from error
+    generator, shapes = load_network(file)
     if shapes != ((None, None, 3), (None, None, 3)):
         raise UserError(f"{file} is not a generator: it does not turn pictures into pictures.")
     try:
@@ -89,6 +81,28 @@ def load_generator(source: str | os.PathLike = "srgan", blend: float | None = No
             "generator does not hold. Give its folder saved_model, or export it with that version."
         )
     return generator
+
+
+def load_network(file: Path) -> tuple[keras.Model, tuple]:
+    """Loads a network from a .keras file, wherever it comes from.
+
+    Returns:
+        (the network, which computes in float32 and all of which can be trained; the shapes of what
+        it takes and gives, without the batch).
+
+    Raises:
+        UserError: if it does not load.
+    """
+    try:
+        refuse_bomb(file)
+        network = keras.models.load_model(file, compile=False, safe_mode=True)
+        shapes = network.input_shape[1:], network.output_shape[1:]
+        network.trainable = True  # an averaged generator is saved as it was, not to be trained
+        for layer in network.layers:  # whatever precision it was trained in
+            layer.dtype_policy = "float32"
+    except Exception as error:  # Keras passes on whatever a broken archive makes others raise.
+        raise UserError(f"{file} does not load ({in_one_line(error)}).") from error
+    return network, shapes
 
 
 def refuse_bomb(file: Path) -> None:

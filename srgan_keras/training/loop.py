@@ -21,7 +21,7 @@ from srgan_keras.common.errors import UserError
 from srgan_keras.common.files import SAVED_MODEL
 from srgan_keras.data import batches
 from srgan_keras.data.crops import Crops, first_unreadable, list_crops
-from srgan_keras.inference.pretrained import load_generator
+from srgan_keras.inference.pretrained import load_generator, load_network
 from srgan_keras.inference.sources import PRETRAINED
 from srgan_keras.parts.content import choose_weights
 from srgan_keras.recipe import Recipe
@@ -93,6 +93,7 @@ def train(
     resume: bool = False,
     new_data: bool = False,
     init_generator: str | None = None,
+    init_discriminator: str | None = None,
     vgg_weights: str | None = "imagenet",
     **options: Any,
 ) -> bool:
@@ -105,6 +106,7 @@ def train(
         resume: go on from the last checkpoint in `run`.
         new_data: go on although the crops are others than those that the run began with.
         init_generator: what the generator starts from, as for `load_generator`; None: from nothing.
+        init_discriminator: likewise, a run folder or a .keras file.
         vgg_weights: as `VGGLoss` takes them.
         **options: the fields of `Session`.
 
@@ -127,13 +129,14 @@ def train(
         steps = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
         steps = known.get("steps_per_epoch", steps)
         gan, recipe = build_to_fit(recipe, data, steps, devices, vgg_weights, session)
-        unlogged = start(gan, recipe, run, steps, resume, init_generator)
+        unlogged = start(gan, recipe, run, steps, resume, init_generator, init_discriminator)
         processes.check_same("states of the run", [gan.step, bool(unlogged)])
         check_executions(steps, gan.step, session.steps_per_execution)
         facts = {
             "data": absolute(data_folder),
             "vgg_weights": vgg_weights,
             "init_generator": init_generator and absolute(init_generator),
+            "init_discriminator": init_discriminator and absolute(init_discriminator),
             "steps_per_epoch": steps,
             "crops": data.facts,
             "devices": describe_devices(devices),
@@ -307,6 +310,7 @@ def start(
     steps_per_epoch: int,
     resume: bool,
     init_generator: str | None,
+    init_discriminator: str | None,
 ) -> bool:
     """Gives the networks the weights that training starts from, and says which.
 
@@ -331,6 +335,8 @@ def start(
             "Generator: starts from random weights. Its colours come right sooner if it starts "
             "from one that has learned pixels (init_generator), such as srresnet."
         )
+    if init_discriminator:
+        load_discriminator_weights(gan, init_discriminator, recipe)
     print(f"Run folder: {run}", flush=True)
     return False
 
@@ -375,16 +381,47 @@ def load_generator_weights(gan: SRGAN, source: str, recipe: Recipe) -> None:
     Raises:
         UserError: if there is no such generator, or it is another network.
     """
-    trained = load_generator(source)
+    trained, names = load_generator(source), [*recipe.generator.settings(), "scale"]
     if describe_network(trained) != describe_network(gan.generator):
         raise UserError(
             f"The generator of {source} does not fit this recipe. Give what it was trained with"
-            f"{describe_difference(Path(source), recipe)}; or start from nothing: `init_generator` "
-            "none."
+            f"{describe_difference(Path(source), names, recipe)}; or start from nothing: "
+            "`init_generator` none."
         )
     for generator in (gan.generator, gan.averaged_generator):
         generator.set_weights(trained.get_weights())
     print(f"Generator: starts from {source}")
+
+
+def load_discriminator_weights(gan: SRGAN, source: str, recipe: Recipe) -> None:
+    """Gives a GAN's discriminator the weights of a run's, or of a .keras file.
+
+    Args:
+        gan: `SRGAN` of the recipe.
+        source: a run folder or the file.
+        recipe: `Recipe` of the run that starts.
+
+    Raises:
+        UserError: if there is no such discriminator, or it is another network.
+    """
+    if gan.discriminator is None:
+        raise UserError(f"The recipe {recipe.name} has no discriminator: no `init_discriminator`.")
+    file = Path(source)
+    file = file if file.suffix == ".keras" else file / run_folder.DISCRIMINATOR
+    if not file.is_file():
+        raise UserError(
+            f"There is no discriminator {file}. Give a run of srgan_keras.train that trained one, "
+            "or a .keras file."
+        )
+    trained, names = load_network(file)[0], [*recipe.discriminator.settings(), "crop_size"]
+    if describe_network(trained) != describe_network(gan.discriminator):
+        raise UserError(
+            f"The discriminator of {source} does not fit this recipe. Give what it was trained with"
+            f"{describe_difference(Path(source), names, recipe)}; or begin with a new one, without "
+            "`init_discriminator`."
+        )
+    gan.discriminator.set_weights(trained.get_weights())
+    print(f"Discriminator: starts from {source}")
 
 
 def describe_network(model: keras.Model) -> list[tuple]:
@@ -394,16 +431,15 @@ def describe_network(model: keras.Model) -> list[tuple]:
     ]
 
 
-def describe_difference(source: Path, recipe: Recipe) -> str:
-    """The settings in which a run's generator differs from a recipe's, as far as its run tells."""
+def describe_difference(source: Path, names: list[str], recipe: Recipe) -> str:
+    """In which of these settings a run differs from a recipe, as far as its folder tells."""
     try:
         run = source.parent if source.suffix == ".keras" else source
-        other = run_folder.read_settings(run)["recipe"]
+        theirs = run_folder.read_settings(run)["recipe"].every_setting()
     except UserError:
         return ""
-    theirs = {**other.generator.settings(), "scale": other.pairs.scale}
     ours = recipe.every_setting()
-    differing = [f"`{n}` {v}" for n, v in theirs.items() if ours.get(n) != v]
+    differing = [f"`{n}` {theirs[n]}" for n in names if n in theirs and theirs[n] != ours[n]]
     return ": " + " ".join(differing) if differing else ""  # What it says need not be true.
 
 
