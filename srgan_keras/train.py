@@ -191,14 +191,26 @@ def make_parser(recipe: Recipe) -> cli.Parser:
         metavar="RUN",
         help="start from the discriminator of this run; default: from nothing",
     )
-    option("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
-    add_connection(parser.add_argument_group("several machines, on JAX (docs/machines.md)"))
     option(
         "--vgg-weights",
         metavar="FILE",
         help="file of VGG19's weights without top, or imagenet to download them; default: "
         f"${WEIGHTS_VARIABLE}, or else imagenet",
     )
+    add_session(parser)
+    add_connection(parser.add_argument_group("several machines, on JAX (docs/machines.md)"))
+    settings = parser.add_argument_group(f"settings of the recipe {recipe.name} (its value)")
+    for name, (field, value) in recipe.every_option().items():
+        add_setting(settings, name, field, value)
+    if recipe.adversarial is None:
+        settings.add_argument("--adversarial-weight", default=0, help="0: no discriminator")
+    return parser
+
+
+def add_session(parser: cli.Parser) -> None:
+    """Adds the options that are the fields of `Session`."""
+    option = parser.add_argument
+    option("--strategy", choices=STRATEGIES, default="auto", help="devices to use")
     positive = {"type": cli.positive_int, "metavar": "N"}
     option("--checkpoint-minutes", default=10, help="minutes between checkpoints", **positive)
     option("--keep-checkpoints", default=2, help="how many are kept, the last ones", **positive)
@@ -220,12 +232,6 @@ def make_parser(recipe: Recipe) -> cli.Parser:
         default="warn",
         help="only say it, end training, or go back to where all was well with half the rate",
     )
-    settings = parser.add_argument_group(f"settings of the recipe {recipe.name} (its value)")
-    for name, (field, value) in recipe.every_option().items():
-        add_setting(settings, name, field, value)
-    if recipe.adversarial is None:
-        settings.add_argument("--adversarial-weight", default=0, help="0: no discriminator")
-    return parser
 
 
 def add_connection(group: argparse._ArgumentGroup) -> None:

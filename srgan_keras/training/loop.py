@@ -122,8 +122,7 @@ def train(
     with run_folder.claimed(run, resume):
         vgg_weights = vgg_weights and absolute(choose_weights(vgg_weights))
         devices = choose_strategy(session.strategy)
-        count = devices.num_replicas_in_sync
-        data = load_data(data_folder, recipe, count, run if resume else None)
+        data = load_data(data_folder, recipe, devices.num_replicas_in_sync, run if resume else None)
         processes.check_same("trainings", [recipe.every_setting(), data.facts, resume, options])
         check_crops(data.facts, known.get("crops"), new_data, run)
         steps = recipe.steps_per_epoch or max(1, len(data.crops) // recipe.batch_size)
