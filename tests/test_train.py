@@ -466,18 +466,20 @@ def test_resume_keeps_the_run_s_settings(crops, tmp_path):
         train.main(["--resume", str(run), "--filters", "8"])
 
 
+def assert_equal_networks(*files):
+    """What was trained in two networks is the same, bit for bit."""
+    ours, theirs = (keras.models.load_model(f, compile=False).trainable_variables for f in files)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_run_can_start_from_another_one_s_generator(crops, tmp_path, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     assert train.main(plain(crops, first, "--epochs", "1")) == 0
     arguments = ["--epochs", "1", "--learning-rate", "0", "--init-generator"]
     assert train.main(plain(crops, second, *arguments, str(first))) == 0
     assert f"Generator: starts from {first}" in capsys.readouterr().out
-    ours, theirs = (
-        keras.models.load_model(run / "generator.keras", compile=False).trainable_variables
-        for run in (first, second)
-    )
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_equal_networks(first / "generator.keras", second / "generator.keras")
     with pytest.raises(UserError, match=r"does not fit this recipe\. .*: `filters` 4"):
         train.main(plain(crops, tmp_path / "third", *arguments, str(first), "--filters", "8"))
     with pytest.raises(UserError, match="no generator"):
@@ -490,12 +492,7 @@ def test_a_run_can_start_from_another_one_s_discriminator(crops, tmp_path, capsy
     arguments = ["--epochs", "1", "--learning-rate", "0", "--init-discriminator", str(first)]
     assert train.main(tiny(crops, second, *arguments)) == 0
     assert f"Discriminator: starts from {first}" in capsys.readouterr().out
-    ours, theirs = (
-        keras.models.load_model(run / "discriminator.keras", compile=False).trainable_variables
-        for run in (first, second)
-    )
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_equal_networks(first / "discriminator.keras", second / "discriminator.keras")
     assert train.main(["--resume", str(second), "--init-discriminator", str(first)]) == 0
     with pytest.raises(UserError, match=r"keeps the run's own.*Received: init_discriminator"):
         train.main(["--resume", str(second), "--init-discriminator", str(third)])
