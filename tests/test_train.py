@@ -133,7 +133,7 @@ AVERAGED = (
 ).split()
 
 
-def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, monkeypatch):
+def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, monkeypatch, capsys):
     """With what they leave, wherever they were stopped."""
     first, whole, stopped = (tmp_path / name for name in ("first", "whole", "stopped"))
     settings = [*TINY, "--ema-momentum", "0.9", "--learning-rate-drop-step", "4"]
@@ -156,9 +156,11 @@ def test_resumed_runs_equal_an_uninterrupted_one_bit_for_bit(crops, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(callbacks, "StopOnSignal", StopAfter)
         assert train.main([*settings, str(stopped)]) == 130
-        for step in (3, 6):
+        for step, epoch in (3, "Epoch 1/2"), (6, "Epoch 2/2"):
+            capsys.readouterr()
             assert train.main(["--resume", str(stopped)]) == 130
             assert state(stopped)["optimizer/vars/0"] == step
+            assert epoch in capsys.readouterr().out
     assert train.main(["--resume", str(stopped)]) == 0
     assert_same_state(whole, stopped)
     assert (whole / "log.csv").read_bytes() == (stopped / "log.csv").read_bytes()

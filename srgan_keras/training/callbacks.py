@@ -164,10 +164,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.saved_at = time.monotonic()
 
 
-class RestoreMetrics(keras.callbacks.Callback):
-    """Lets an epoch go on with what its metrics had added up when this was made.
+class RestOfEpoch(keras.callbacks.Callback):
+    """Ends an epoch that was stopped, with what its metrics had added up when this was made.
 
-    `fit` starts them anew, which is wrong for the rest of an epoch.
+    `fit` would start them anew, and give the epochs behind it no more steps than this one has left.
 
     Args:
         model: `SRGAN`.
@@ -179,6 +179,9 @@ class RestoreMetrics(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         set_metric_values(self.model, self.metrics)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
 
 
 class Log(keras.callbacks.Callback):

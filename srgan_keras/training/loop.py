@@ -519,10 +519,10 @@ def fit(
                     data.crops, recipe.pairs, size, recipe.seed, first_batch=gan.step
                 ),
                 initial_epoch=epoch,
-                epochs=epoch + 1 if done else recipe.epochs,
+                epochs=recipe.epochs,
                 steps_per_epoch=steps_per_epoch - done,
                 shuffle=False,
-                callbacks=[*([callbacks.RestoreMetrics(gan)] if done else []), *reports],
+                callbacks=[*([callbacks.RestOfEpoch(gan)] if done else []), *reports],
                 verbose=1 if sys.stdout.isatty() else 2,
                 validation_data=held_out,
                 validation_freq=recipe.sample_every,
