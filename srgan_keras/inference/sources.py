@@ -13,7 +13,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 #: Name of a generator that ships with the package -> SHA-256 checksum of its file.
 PRETRAINED = {
     "srresnet": "4ab941ae3735ee8786ae42319614a25995a46c96815bc0fb5073c1a1a86cbe93",
-    "srgan": "d5ee4203ad8ccb9e03953e618c1ca87163517f8df444741c917de1d5992804a8",
+    "srgan": "5e6a2f0a77e6a7529eceb9db63475b2213f79c8a3313e5ee7731e3c327a95acf",
     "vdsr": "436343bb8ec8a120c6e1be6edcd37b56af55200a8f5eabf3c6dd404753bad339",
     "srcnn": "539056ad0127e2ca9da623a500c0c38edf236f011b344250cf9927ccc7c89897",
     "photo-srresnet": "645dc27d359795666e3a6aee1fe937eb8b3eb53be7c3d5129e8fc5bcebaf35cc",
